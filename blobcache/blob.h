@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A blob as the loader sees it: device offsets to verified bytes.
+ *
+ * A read is a hit when every chunk it touches is ready: then it is one File
+ * read on the cache file, inline if it does not block. Otherwise it joins the
+ * flights of the groups that hold the missing chunks; a flight fetches,
+ * decodes, verifies, hands out, and stores (blobcache/README.md).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "blobcache/map.h"
+#include "blobcache/source.h"
+#include "blobcache/store.h"
+#include "runtime/op.h"
+#include "runtime/runtime.h"
+
+struct bc_blob;
+struct bc_blob_read;
+
+struct bc_blob_options {
+	struct rt *rt;            /* borrowed; outlives the blob */
+	struct bc_store *store;   /* borrowed */
+	struct digest digest;     /* the name of the blob */
+	struct bc_map map;        /* taken */
+	struct bc_source *source; /* taken; NULL: cached bytes only */
+};
+
+/* INIT_ONLY. On failure nothing is taken. */
+int bc_blob_open(
+	const struct bc_blob_options *o, struct bc_blob **ret, struct err *e);
+/*
+ * Cancels what nobody waits for, waits until every flight has landed and every
+ * store has ended. The workers still run. NULL is fine. BLOCKING.
+ */
+void bc_blob_close(struct bc_blob *b);
+
+const struct bc_map *bc_blob_map(const struct bc_blob *b);
+const struct digest *bc_blob_digest(const struct bc_blob *b);
+
+/*
+ * One read. Zero it, fill the public part. Bytes outside every chunk, also
+ * behind the device's end, are zeros.
+ */
+struct bc_read {
+	struct bc_blob *blob;
+	uint64_t off; /* device offset */
+	size_t len;
+	uint8_t *buf; /* borrowed until done; may be volatile memory */
+	enum rt_class cls;
+	void (*done)(struct bc_read *r); /* on the worker that started it */
+	int result; /* at done: 0 (all of buf is filled) or -errno */
+	struct bc_blob_read *priv;
+};
+
+/*
+ * Start r on the calling worker. Returns 0 when it was served at once (done is
+ * not called), -EINPROGRESS when done will be called, or -errno at once.
+ * Errors: -EIO (fetch failed for good), -EBADMSG (verification failed on every
+ * try), -ENOMEM, -ETIMEDOUT, -ECANCELED. ON_WORKER.
+ */
+int bc_blob_read(struct bc_read *r);
+/* Ask for an early end; done still runs, soon. ON_WORKER, the same. */
+void bc_blob_cancel(struct bc_read *r);
+
+struct bc_blob_stats {
+	uint64_t reads, hits, misses, errors, verify_failures;
+	uint64_t bytes_total; /* of all chunks */
+};
+
+/* ANY_THREAD. */
+void bc_blob_stats(const struct bc_blob *b, struct bc_blob_stats *ret);
+/* Walks the bitmap. ANY_THREAD. */
+uint64_t bc_blob_cached_bytes(const struct bc_blob *b);
+/* Make what is ready durable; every 5 s or 64 MiB it happens by itself.
+ * BLOCKING. */
+int bc_blob_sync(struct bc_blob *b);

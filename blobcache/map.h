@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The map of a blob: which compressed range (group) holds which bytes (chunks)
+ * at which device offsets, and how each chunk is verified.
+ *
+ * Immutable once built; stored in a file whose sha256 is the map id; mmapped.
+ * Bytes of the device that no chunk covers are zeros. The file is untrusted on
+ * open: everything is bounds-checked before a map is handed out.
+ * blobcache/README.md has the file format byte by byte.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/base/buf.h"
+#include "runtime/base/digest.h"
+#include "runtime/base/err.h"
+
+/* How a group's compressed bytes become its chunks. Stored: do not renumber. */
+enum bc_codec {
+	BC_CODEC_NONE = 0,
+	BC_CODEC_ZSTD = 1,      /* one or more whole frames */
+	BC_CODEC_LZ4_BLOCK = 2, /* one raw lz4 block */
+	BC_CODEC_GZIP = 3,      /* starts at a member; ends once dec_len is out,
+	                           the range may hold more */
+	BC_CODEC_DEFLATE = 4,   /* starts inside a deflate stream: the context
+	                           says bit position and window */
+};
+
+#define BC_MAX_CHUNK_LEN (16u << 20)
+#define BC_MAX_GROUP_LEN (64u << 20) /* decoded or compressed */
+#define BC_MAX_CHUNKS (1u << 26)
+
+/* Unit of fetch, decode and single-flight. */
+struct bc_group {
+	uint64_t src_off; /* in the blob as it is stored at its source */
+	uint32_t src_len;
+	uint32_t dec_len;     /* decoded bytes that chunks may refer to */
+	uint32_t first_chunk; /* its chunks are neighbours in the table */
+	uint32_t chunk_count;
+	uint32_t ctx_off; /* in the map's context bytes */
+	uint32_t ctx_len;
+	uint8_t codec; /* enum bc_codec */
+	uint8_t pad[7];
+};
+
+/* Unit of verification and of the ready bit. */
+struct bc_chunk {
+	uint64_t dev_off;
+	uint32_t len; /* > 0 */
+	uint32_t group;
+	uint32_t group_off; /* in the group's decoded bytes */
+	uint8_t algo;       /* enum digest_algo; never DIGEST_NONE */
+	uint8_t pad[3];
+	uint8_t digest[32]; /* of the len decoded bytes */
+};
+
+struct bc_map {
+	const struct bc_group *groups; /* by src_off */
+	const struct bc_chunk *chunks; /* by dev_off, not overlapping */
+	const uint8_t *ctx;
+	uint32_t group_count, chunk_count;
+	uint32_t ctx_len;
+	uint64_t device_size; /* bytes of the device, a multiple of 4096 or 512
+	                       */
+	uint64_t
+		source_size; /* bytes of the blob at its source; 0: not known */
+	struct digest id;    /* sha256 of the file */
+	const void *base;    /* the mapping or memory, for bc_map_close */
+	size_t base_len;
+	bool is_mmapped;
+};
+
+/*
+ * Open a stored map and check it whole. Its sha256 must be *want (unless NULL).
+ * -ENOENT, -EBADMSG (digest, checksum), -EPROTO (contents), -errno.
+ */
+int bc_map_open(int dirfd, const char *path, const struct digest *want,
+	struct bc_map *ret, struct err *e);
+/* The same over memory, which the map takes (mem_free) on success. */
+int bc_map_from_bytes(
+	uint8_t *bytes, size_t len, struct bc_map *ret, struct err *e);
+void bc_map_close(struct bc_map *m);
+
+/* Index of the first chunk that ends behind off; chunk_count if there is none.
+ */
+uint32_t bc_map_find(const struct bc_map *m, uint64_t off);
+
+/* ---- building ---- */
+
+struct bc_map_builder;
+
+int bc_map_builder_create(struct bc_map_builder **ret);
+void bc_map_builder_destroy(struct bc_map_builder *b);
+
+/*
+ * Add a group; chunks name it by *ret_group. Ranges may repeat those of an
+ * earlier group (same src_off, src_len, codec): then that one is given back.
+ * -E2BIG (a limit above), -EPROTO (range), -ENOMEM.
+ */
+int bc_map_add_group(struct bc_map_builder *b, uint64_t src_off,
+	uint64_t src_len, uint64_t dec_len, enum bc_codec codec,
+	const void *ctx, size_t ctx_len, uint32_t *ret_group);
+/*
+ * Add a chunk of that group. The same chunk twice (all fields equal) counts
+ * once; one that overlaps another makes bc_map_finish fail. dec_len of the
+ * group grows to hold it. digest: sha256 or blake3.
+ */
+int bc_map_add_chunk(struct bc_map_builder *b, uint32_t group, uint64_t dev_off,
+	uint64_t len, uint64_t group_off, const struct digest *digest);
+/*
+ * Sort, check and write the file's bytes. Deterministic. device_size is rounded
+ * up to 4096. source_size 0 if not known, else every group must lie inside.
+ * -EPROTO (overlap, chunks of a group that are no neighbours, outside the
+ * device), -E2BIG, -ENOMEM.
+ */
+int bc_map_finish(struct bc_map_builder *b, uint64_t device_size,
+	uint64_t source_size, struct buf *out, struct err *e);

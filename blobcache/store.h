@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The cache directory: who may use it, where things lie in it, and the cache
+ * file of one blob and map with its ready bits.
+ *
+ * Layout and rules: blobcache/README.md. Names on disk are made here only.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "blobcache/map.h"
+#include "runtime/base/digest.h"
+#include "runtime/base/err.h"
+#include "runtime/file.h"
+
+struct bc_store;
+
+/*
+ * Open or make the directory (with parents). Refused if it belongs to someone
+ * else or others may write to it. path NULL: the default place. A read-only
+ * directory is opened with read_only set in the store. INIT_ONLY.
+ */
+int bc_store_open(const char *path, struct bc_store **ret, struct err *e);
+void bc_store_close(struct bc_store *s);
+const char *bc_store_path(const struct bc_store *s);
+int bc_store_dirfd(const struct bc_store *s);
+bool bc_store_is_read_only(const struct bc_store *s);
+
+/*
+ * Small immutable files ("layers/sha256/<hex>/index"): written under tmp/,
+ * synced, renamed; parents are made. rel has no "..". BLOCKING.
+ */
+int bc_store_put(struct bc_store *s, const char *rel, const void *p, size_t n,
+	struct err *e);
+/* -ENOENT if it is not there. BLOCKING. */
+int bc_store_get(
+	struct bc_store *s, const char *rel, struct buf *out, struct err *e);
+
+/* ---- one cache file ---- */
+
+struct bc_cachefile {
+	struct rt_file data;      /* -1: nothing is cached (read-only, full) */
+	const struct bc_map *map; /* borrowed */
+	bool read_only, sealed;
+	/* private */
+	struct bc_store *store;
+	int ready_fd;
+	void *ready; /* mmapped header and bitmaps */
+	size_t ready_len;
+};
+
+/*
+ * blobs/<algo>/<hex>/<map id>/ with its data file truncated to the device's
+ * size and its ready file; the map is stored there if it is not yet. A ready
+ * file that does not fit is made anew. INIT_ONLY.
+ */
+int bc_cachefile_open(struct bc_store *s, const struct digest *blob,
+	const struct bc_map *map, struct bc_cachefile *ret, struct err *e);
+void bc_cachefile_close(struct bc_cachefile *c);
+
+/* All of chunks [first, first + count) ready? ANY_THREAD. */
+bool bc_cachefile_is_ready(
+	const struct bc_cachefile *c, uint32_t first, uint32_t count);
+/* Changes when anything was evicted: take before the bit test, compare after
+ * the read. ANY_THREAD. */
+uint64_t bc_cachefile_generation(const struct bc_cachefile *c);
+/* The chunk's bytes are in the data file. ANY_THREAD. */
+void bc_cachefile_set_ready(struct bc_cachefile *c, uint32_t chunk);
+/* It turned out not to hold what it should. ANY_THREAD. */
+void bc_cachefile_clear_ready(struct bc_cachefile *c, uint32_t chunk);
+/*
+ * Hold off eviction around write and set_ready (shared lock). 0 or -errno: then
+ * nothing is written. ANY_THREAD.
+ */
+int bc_cachefile_store_begin(struct bc_cachefile *c);
+void bc_cachefile_store_end(struct bc_cachefile *c);
+/* Bytes of ready chunks. Walks the bitmap. ANY_THREAD. */
+uint64_t bc_cachefile_ready_bytes(const struct bc_cachefile *c);
+/* fdatasync, then the durable bits. BLOCKING. 0 or -errno. */
+int bc_cachefile_sync(struct bc_cachefile *c);
+/* Less than 5 % free on the file system, or over the limit. ANY_THREAD. */
+bool bc_store_is_full(struct bc_store *s);

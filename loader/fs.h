@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The read-only file system over an index and its blobs, spoken in FUSE
+ * (Linux Documentation/filesystems/fuse; uapi/linux/fuse.h 7.31 and later).
+ *
+ * A session owns the /dev/fuse descriptor; each worker serves a clone of it.
+ * Requests are decoded once, by fs.c; transports only move bytes.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "loader/image.h"
+#include "runtime/base/err.h"
+#include "runtime/runtime.h"
+
+struct ld_session;
+
+struct ld_session_options {
+	struct rt *rt;          /* borrowed, started */
+	struct ld_image *image; /* borrowed; outlives the session */
+	int fuse_fd;            /* taken: /dev/fuse, mounted */
+	uint32_t owner_uid;     /* unused by the kernel; shown nowhere */
+};
+
+/*
+ * Serve fuse_fd: answer INIT, then let every worker take requests. Returns when
+ * the INIT has been answered and every worker listens. ON failure fuse_fd is
+ * closed. BLOCKING, not on a worker.
+ */
+int ld_session_start(const struct ld_session_options *o,
+	struct ld_session **ret, struct err *e);
+/*
+ * Wait until the kernel has ended the connection (unmounted: 0) or fd becomes
+ * readable (1; for signals and the control socket, -1: none). BLOCKING.
+ */
+int ld_session_wait(struct ld_session *s, int fd);
+/*
+ * Stop: pending reads get EIO, later requests ENODEV; returns when no request
+ * is in work. BLOCKING, not on a worker.
+ */
+void ld_session_stop(struct ld_session *s);
+void ld_session_destroy(struct ld_session *s);
+
+struct ld_session_stats {
+	uint64_t requests, reads, read_bytes, read_errors;
+};
+void ld_session_stats(const struct ld_session *s, struct ld_session_stats *ret);

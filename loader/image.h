@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From what a user names to something that can be mounted: resolve, read each
+ * layer's format, write the layer indexes, merge, open the blobs.
+ *
+ * What is in the cache is used first: a second preparation of the same image
+ * parses nothing, and with a digest it asks nothing of the network.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "blobcache/blob.h"
+#include "blobcache/net.h"
+#include "blobcache/store.h"
+#include "loader/index.h"
+#include "loader/layer.h"
+#include "runtime/base/err.h"
+#include "runtime/runtime.h"
+
+struct ld_image_options {
+	const char *name;     /* as the user gave it */
+	const char *platform; /* "linux/amd64"; NULL: this machine */
+	const char *authfile, *cert_dir;
+	bool plain_http;
+	const char *blobs;   /* bundle: directory or URL; NULL: beside it */
+	uint32_t offline_ms; /* bc_registry_options */
+};
+
+/* One data blob as status and inspect show it. */
+struct ld_image_blob {
+	struct digest digest;
+	enum ld_format format;
+	bool lazy;
+	char *why;     /* owned */
+	uint64_t size; /* compressed, as the manifest says; 0: not known */
+	struct bc_blob *blob; /* owned; NULL after ld_image_inspect */
+};
+
+struct ld_image_layer {
+	struct digest digest;
+	char *media_type; /* owned; NULL: not known */
+	enum ld_format format;
+	bool lazy;
+	char *why;                                 /* owned */
+	uint64_t size, size_uncompressed, entries; /* UINT64_MAX: not known */
+};
+
+struct ld_image {
+	char *name;           /* canonical */
+	struct digest digest; /* platform's manifest, or bundle's bootstrap */
+	char *platform;       /* owned; NULL for bundles */
+	struct ld_image_layer *layers;
+	size_t layer_count;
+	struct ld_index index;       /* mount: the image index */
+	struct ld_image_blob *blobs; /* by device slot */
+	size_t blob_count;
+	uint64_t entries, bytes_total, bytes_compressed;
+	/* private */
+	void *origin;
+};
+
+/*
+ * Everything a mount needs. rt has been started. Kinds of error as in the
+ * design's exit codes. BLOCKING.
+ */
+int ld_image_prepare(const struct ld_image_options *o, struct rt *rt,
+	struct bc_net *net, struct bc_store *store, struct ld_image *ret,
+	struct err *e);
+/* Layers and formats only; no index, no blobs. BLOCKING. */
+int ld_image_inspect(const struct ld_image_options *o, struct rt *rt,
+	struct bc_net *net, struct bc_store *store, struct ld_image *ret,
+	struct err *e);
+/* Closes the blobs; rt still runs. BLOCKING. */
+void ld_image_fini(struct ld_image *i);

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One layer on its way from its source format to a layer index and a map.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "blobcache/map.h"
+#include "blobcache/source.h"
+#include "loader/tree.h"
+#include "runtime/base/buf.h"
+#include "runtime/base/digest.h"
+#include "runtime/base/err.h"
+
+enum ld_format {
+	LD_FORMAT_UNKNOWN,
+	LD_FORMAT_TAR,
+	LD_FORMAT_TAR_GZIP,
+	LD_FORMAT_TAR_ZSTD,
+	LD_FORMAT_ESTARGZ,
+	LD_FORMAT_ZSTD_CHUNKED,
+	LD_FORMAT_RAFS_V5,
+	LD_FORMAT_RAFS_V6,
+	LD_FORMAT_NYDUS_V3,
+};
+
+/* "zstd:chunked", "estargz", "tar+gzip", "rafs-v6", ... */
+const char *ld_format_name(enum ld_format f);
+
+/* What the manifest says of a layer. */
+struct ld_layer_desc {
+	struct digest digest, diff_id; /* diff_id.algo NONE: not known */
+	uint64_t size;
+	char *media_type;    /* owned */
+	struct digest toc;   /* algo NONE: no annotation, no trusted TOC */
+	bool toc_is_estargz; /* which annotation toc came from */
+	uint64_t toc_off, toc_len, toc_raw_len; /* zstd:chunked position; 0s */
+};
+
+/* What a format makes of it. */
+struct ld_layer {
+	enum ld_format format;
+	struct ld_tree *tree; /* owned; whiteouts inside; blob slot 0 is it */
+	struct buf map;       /* owned; bytes of the map file */
+	uint64_t entries;
+	uint64_t size_uncompressed; /* sum of file sizes */
+};
+
+void ld_layer_fini(struct ld_layer *l);
+
+/*
+ * What the layer is, from media type and annotations alone, and whether it can
+ * be loaded lazily; *ret_why is a static sentence ("the TOC digest is in the
+ * manifest", "no TOC digest in the manifest: ..."). PURE.
+ */
+enum ld_format ld_layer_recognise(
+	const struct ld_layer_desc *d, bool *ret_lazy, const char **ret_why);
+
+/*
+ * Fetch the layer's TOC from src, verify it against d->toc, build tree and map.
+ * ERR_UNSUPPORTED for formats that are not read yet, by name. BLOCKING.
+ */
+int ld_layer_load(struct rt *rt, const struct ld_layer_desc *d,
+	struct bc_source *src, struct ld_layer *ret, struct err *e);
+
+/* ---- the parsers behind it; PURE: bytes of a verified TOC in ---- */
+
+/* Plain JSON of a zstd:chunked TOC (containers/storage). */
+int ld_toc_parse_zstd_chunked(const uint8_t *toc, size_t len,
+	const struct ld_layer_desc *d, struct ld_layer *ret, struct err *e);
+/* Plain JSON of stargz.index.json; toc_off ends the last member. */
+int ld_toc_parse_estargz(const uint8_t *toc, size_t len, uint64_t toc_off,
+	const struct ld_layer_desc *d, struct ld_layer *ret, struct err *e);

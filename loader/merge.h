@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Merging layer indexes into one tree, as overlayfs would show them.
+ *
+ * Rules (the design's): opaque directories first; whiteouts hit lower layers
+ * only; a directory replaces a lower symlink or file; a hard link inside a
+ * layer is one inode; link counts are those after merging; implied parents
+ * leave an existing lower directory as it is; trusted.overlay.* and
+ * user.overlay.* xattrs are dropped. Device slots: distinct blobs in layer
+ * order.
+ */
+#pragma once
+
+#include <stddef.h>
+
+#include "loader/index.h"
+#include "loader/tree.h"
+#include "runtime/base/err.h"
+
+/*
+ * layers[0] is the lowest. Every directory walk is bounded (LD_MAX_DEPTH,
+ * LD_MAX_ENTRIES); a directory cycle in an index is -EPROTO.
+ */
+int ld_merge(const struct ld_index *const *layers, size_t count,
+	struct ld_tree *out, struct err *e);
+
+/* Copy one index into an empty tree, nothing interpreted. */
+int ld_tree_from_index(
+	const struct ld_index *x, struct ld_tree *out, struct err *e);

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Mounting and unmounting through libfuse3's mount code, without its session:
+ * option strings, /dev/fuse, fusermount3 for the unprivileged, stale mounts.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "runtime/base/err.h"
+
+struct ld_mount_options {
+	const char *dir;    /* absolute, resolved */
+	const char *source; /* first column of /proc/mounts */
+	const char *opts;   /* what -o said, our own names taken out */
+};
+
+/*
+ * Mount and give the /dev/fuse descriptor (close-on-exec, non-blocking). Always
+ * ro; nosuid,nodev unless opts say suid, dev; default_permissions always;
+ * allow_other for root. A stale mount of ours (its daemon is dead) at dir is
+ * replaced; anything else mounted there with a live server is -EBUSY.
+ */
+int ld_mount(const struct ld_mount_options *o, int *ret_fuse_fd, struct err *e);
+/* lazy: MNT_DETACH. Unprivileged: fusermount3 -u. -EBUSY, -EINVAL (not a mount
+ * point), -EPERM. */
+int ld_unmount(const char *dir, bool lazy, struct err *e);
+
+/* Is dir a FUSE mount of ours ("fuse.sluice"), without touching its tree? */
+bool ld_mount_is_ours(const char *dir);

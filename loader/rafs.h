@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * RAFS v6 bootstraps (Nydus) as a source format: one tree and one map per blob.
+ * The device offsets stay RAFS' own (uncompressed offsets of the blob).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "loader/layer.h"
+#include "loader/tree.h"
+#include "runtime/base/buf.h"
+#include "runtime/base/err.h"
+
+struct ld_rafs_blob {
+	struct digest digest;     /* sha256: the blob id is its hex */
+	uint64_t compressed_size; /* of the data part; 0: not known */
+	struct buf map;
+};
+
+struct ld_rafs {
+	enum ld_format format;
+	struct ld_tree *tree; /* owned; its blob slots are blobs[] */
+	struct ld_rafs_blob *blobs;
+	size_t blob_count;
+	uint64_t entries, size_uncompressed;
+	char **prefetch; /* owned; paths of the prefetch table, may be NULL */
+	size_t prefetch_count;
+};
+
+void ld_rafs_fini(struct ld_rafs *r);
+
+/*
+ * What the bytes are (first 8 KiB suffice): LD_FORMAT_RAFS_V5, _V6, NYDUS_V3 or
+ * UNKNOWN. PURE.
+ */
+enum ld_format ld_rafs_recognise(const uint8_t *p, size_t len);
+
+/*
+ * Parse a bootstrap. v5, v3, batch and ZRAN chunks: ERR_UNSUPPORTED by name;
+ * encrypted: ERR_UNSUPPORTED, the sentence says encrypted. A bootstrap that
+ * lies inside a blob (inline) is passed as its own bytes. PURE.
+ */
+int ld_rafs_parse(
+	const uint8_t *boot, size_t len, struct ld_rafs *ret, struct err *e);
+
+/*
+ * Where an inline bootstrap lies in a blob file (TOC or tail layout).
+ * -ENOENT if the blob holds none. BLOCKING.
+ */
+int ld_rafs_find_inline(struct rt *rt, struct bc_source *blob,
+	uint64_t *ret_off, uint64_t *ret_len, struct err *e);

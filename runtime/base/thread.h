@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which thread may call a function, written at its prototype.
+ *
+ * The words are documentation that can be searched for; the run-time side is
+ * rt_worker_assert(), which callbacks call first.
+ */
+#pragma once
+
+#define ON_WORKER  /* the worker that owns the object, inside its loop */
+#define ANY_THREAD /* from everywhere */
+#define INIT_ONLY  /* one thread: before start or after stop */
+#define IN_JOB     /* a job thread; touches the job's own data only */
+#define ON_NET     /* the net thread */
+#define BLOCKING   /* may sleep for long: never on a worker or the net thread */

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * File: positioned operations on a descriptor, run by the worker's engine, with
+ * the same results, short counts and errors on each engine.
+ *
+ * Results: reads and writes give the bytes moved, 0 at the end of the file; a
+ * short count is what the kernel gave and is not an error (EINTR and EAGAIN are
+ * handled inside). With RT_IO_ALL set the operation goes on until everything
+ * is moved or the end of the file is met; after partial progress an error is
+ * reported by the next operation, never lost with the count.
+ */
+#pragma once
+
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "runtime/op.h"
+#include "runtime/runtime.h"
+#include "runtime/vbuf.h"
+
+struct statx;
+
+struct rt_file {
+	int fd;      /* owned by whoever called rt_file_init */
+	bool nowait; /* RWF_NOWAIT reads work on this file system */
+};
+
+/* Wrap fd and find out what it can do (one tiny read). ANY_THREAD. */
+void rt_file_init(struct rt_file *f, int fd);
+
+/*
+ * The hit path: read now if that needs no waiting. Bytes read (short at the end
+ * of the file, or where the page cache ends), -EAGAIN if it would block or the
+ * file system cannot tell, else -errno. ANY_THREAD.
+ */
+ssize_t rt_file_try_read(
+	const struct rt_file *f, void *buf, size_t len, uint64_t off);
+
+enum rt_io_flags {
+	RT_IO_ALL = 1, /* go on after a short count */
+};
+
+/*
+ * One file operation. Zero it, set what is public, start it; reusable after
+ * done. Cancellation: result is -ECANCELED if the engine could stop it, else
+ * whatever it came to. A deadline that passes gives -ETIMEDOUT; the
+ * descriptor and the buffer still belong to the operation until done.
+ */
+struct rt_io {
+	struct rt_op op;
+	unsigned flags;       /* enum rt_io_flags */
+	enum rt_class cls;    /* order in the file pool */
+	uint32_t deadline_ms; /* from start; 0: none */
+
+	/* private to the runtime */
+	uint8_t kind, phase;
+	int fd;
+	union {
+		struct {
+			struct iovec one;
+			const struct iovec *iov;
+			unsigned iov_count;
+			uint64_t off;
+		} rw;
+		struct {
+			uint64_t off, len;
+			int mode;
+		} range;
+		struct {
+			const char *path;
+			int flags;
+			mode_t mode;
+			void *statx_buf;
+			unsigned mask;
+		} path;
+		struct {
+			uint32_t events;
+			bool exclusive;
+		} poll;
+		struct {
+			uint32_t cmd_op;
+			uint8_t payload[80];
+		} cmd;
+	} u;
+	int64_t moved;
+	uint64_t tag; /* generation, so that a late event finds nobody */
+	struct rt_timer timer;
+	struct rt_job *pool_job;
+	struct rt_task task;
+};
+
+/* All of these: ON_WORKER. buf/iov/path are borrowed until done. */
+void rt_file_open(struct rt_worker *w, struct rt_io *io, int dirfd,
+	const char *path, int flags, mode_t mode, rt_op_cb *done);
+void rt_file_close(
+	struct rt_worker *w, struct rt_io *io, int fd, rt_op_cb *done);
+void rt_file_read(struct rt_worker *w, struct rt_io *io, int fd, void *buf,
+	size_t len, uint64_t off, rt_op_cb *done);
+void rt_file_readv(struct rt_worker *w, struct rt_io *io, int fd,
+	const struct iovec *iov, unsigned iov_count, uint64_t off,
+	rt_op_cb *done);
+void rt_file_write(struct rt_worker *w, struct rt_io *io, int fd,
+	const void *buf, size_t len, uint64_t off, rt_op_cb *done);
+void rt_file_writev(struct rt_worker *w, struct rt_io *io, int fd,
+	const struct iovec *iov, unsigned iov_count, uint64_t off,
+	rt_op_cb *done);
+void rt_file_fsync(
+	struct rt_worker *w, struct rt_io *io, int fd, rt_op_cb *done);
+void rt_file_fdatasync(
+	struct rt_worker *w, struct rt_io *io, int fd, rt_op_cb *done);
+/* mode as in fallocate(2): FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, ... */
+void rt_file_fallocate(struct rt_worker *w, struct rt_io *io, int fd, int mode,
+	uint64_t off, uint64_t len, rt_op_cb *done);
+void rt_file_truncate(struct rt_worker *w, struct rt_io *io, int fd,
+	uint64_t len, rt_op_cb *done);
+void rt_file_statx(struct rt_worker *w, struct rt_io *io, int dirfd,
+	const char *path, int flags, unsigned mask, struct statx *buf,
+	rt_op_cb *done);
+/* Read behind v->len, into its room; v->len moves at done. v borrowed. */
+void rt_file_read_vbuf(struct rt_worker *w, struct rt_io *io, int fd,
+	struct rt_vbuf *v, uint64_t off, rt_op_cb *done);
+
+/* Ask for an early end; done still runs once. Fine after done. ON_WORKER. */
+void rt_io_cancel(struct rt_worker *w, struct rt_io *io);
+
+/*
+ * Readiness of fd (EPOLL* bits): result is the events that are there. One shot:
+ * start again from done. exclusive wakes one of several workers that wait for
+ * the same file. fd must be non-blocking.
+ */
+void rt_poll_start(struct rt_worker *w, struct rt_io *io, int fd,
+	uint32_t events, bool exclusive, rt_op_cb *done);
+
+/*
+ * An io_uring command (IORING_OP_URING_CMD) with its 80 bytes behind the SQE
+ * header; -EOPNOTSUPP on engines without a ring.
+ */
+void rt_cmd_start(struct rt_worker *w, struct rt_io *io, int fd,
+	uint32_t cmd_op, const uint8_t payload[80], rt_op_cb *done);
