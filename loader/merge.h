@@ -8,6 +8,11 @@
  * leave an existing lower directory as it is; trusted.overlay.* and
  * user.overlay.* xattrs are dropped. Device slots: distinct blobs in layer
  * order.
+ *
+ * A hard link that its layer could not resolve (LD_XATTR_LINK in tree.h) is
+ * looked up in the tree merged from the layers below, before this layer's own
+ * changes: found, it becomes another name of that inode; absent, or a
+ * directory, it is -EPROTO and the sentence names both paths.
  */
 #pragma once
 

@@ -144,6 +144,15 @@ void ld_tree_remove_xattrs(struct ld_inode *i, const char *prefix);
 int ld_tree_add_extent(struct ld_tree *t, struct ld_inode *i, uint64_t file_off,
 	uint64_t len, uint32_t slot, uint64_t dev_off, struct err *e);
 
+/*
+ * A hard link whose target is not in its own layer: an empty regular file with
+ * this xattr, whose value is the target's path from the root, cleaned ("a/b",
+ * no NUL). Only layer trees and layer indexes have it; the merge puts the lower
+ * layers' inode in its place, or finds the layer broken. Never shown, and never
+ * taken from a source format's own xattrs.
+ */
+#define LD_XATTR_LINK "trusted.sluice.link"
+
 /* Whiteouts inside a layer tree, as overlayfs writes them. */
 bool ld_inode_is_whiteout(const struct ld_inode *i); /* char device 0:0 */
 bool ld_inode_is_opaque(const struct ld_inode *i);
