@@ -1,0 +1,82 @@
+"""Fixtures of the end-to-end tests: a registry, a web server, the program."""
+import os
+import shutil
+import subprocess
+import tarfile
+
+import pytest
+
+import tools
+import trees
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+SAMPLES = os.path.join(ROOT, "tests", "samples")
+ENGINES = ["uring", "threads"]
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "parallel: many readers at once; also run under TSan")
+    assert os.geteuid() == 0, "the end-to-end tests mount: run them as root"
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request):
+    """Each engine in turn; uring where it is built in and allowed."""
+    if request.param == "uring" and not tools.has_uring():
+        pytest.skip("no io_uring in this build or on this machine")
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory):
+    """A docker-registry without authentication; .host is host:port."""
+    with tools.Registry(tmp_path_factory.mktemp("registry")) as r:
+        yield r
+
+
+@pytest.fixture(scope="session")
+def samples(registry):
+    """The sample images, pushed byte by byte; gives name -> reference."""
+    refs = {}
+    for name in os.listdir(os.path.join(SAMPLES, "oci")):
+        refs[name] = f"{registry.host}/edge/{name}:1"
+        tools.skopeo_copy(f"oci:{SAMPLES}/oci/{name}", f"docker://{refs[name]}")
+    return refs
+
+
+@pytest.fixture(scope="session")
+def edge_truth(tmp_path_factory):
+    """The tree that umoci unpacks from the gzip sample."""
+    bundle = tmp_path_factory.mktemp("umoci") / "bundle"
+    subprocess.run(["umoci", "unpack", "--image",
+                    tools.layout_ref(f"{SAMPLES}/oci/edge-gzip"), str(bundle)],
+                   check=True, capture_output=True)
+    tree = trees.scan(bundle / "rootfs")
+    shutil.rmtree(bundle)
+    return tree
+
+
+@pytest.fixture(scope="session")
+def rafs_truth(tmp_path_factory):
+    """The trees that the RAFS bundles were made from."""
+    base = tmp_path_factory.mktemp("rafs")
+    subprocess.run(["tar", "--xattrs", "--xattrs-include=*", "-S", "-xpf",
+                    f"{SAMPLES}/rafs/tree.tar.zst", "-C", str(base)], check=True)
+    return trees.scan(base)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """A cache directory of its own."""
+    path = tmp_path / "cache"
+    path.mkdir(mode=0o700)
+    return path
+
+
+@pytest.fixture
+def mnt(tmp_path):
+    """A mount point; whatever is mounted there goes at the end."""
+    path = tmp_path / "mnt"
+    path.mkdir()
+    yield path
+    subprocess.run(["umount", "-l", str(path)], capture_output=True, check=False)

@@ -1,0 +1,128 @@
+"""What was read once is not fetched again; what lies is noticed."""
+import glob
+import os
+import shutil
+import subprocess
+
+import tools
+import trees
+
+
+def data_files(cache):
+    return glob.glob(f"{cache}/blobs/*/*/*/data")
+
+
+def test_remount_fetches_nothing(samples, engine, cache, mnt):
+    tools.mount(cache, samples["edge-zstdchunked"], mnt, "--io-backend", engine)
+    before = trees.scan(mnt)
+    first = tools.status(mnt)
+    assert first["bytes_fetched"] > 0
+    tools.umount(mnt)
+    digest = first["digest"]
+    by_digest = samples["edge-zstdchunked"].rsplit(":", 1)[0] + "@" + digest
+    tools.mount(cache, by_digest, mnt, "--io-backend", engine)
+    assert trees.differences(trees.scan(mnt), before) == []
+    again = tools.status(mnt)
+    assert again["bytes_fetched"] == 0
+    assert again["requests_http"] == 0
+    assert again["complete"] is True
+    tools.umount(mnt)
+
+
+def test_killed_daemon_loses_nothing(samples, cache, mnt):
+    tools.mount(cache, samples["edge-zstdchunked"], mnt)
+    before = trees.scan(mnt)
+    tools.kill(tools.pid_of(mnt))
+    tools.mount(cache, samples["edge-zstdchunked"], mnt)
+    assert trees.differences(trees.scan(mnt), before) == []
+    # A tag is asked for by HEAD; nothing else crosses the network.
+    assert tools.status(mnt)["bytes_fetched"] == 0
+    tools.umount(mnt)
+
+
+def test_registry_gone_the_last_digest_counts(samples, cache, mnt, tmp_path):
+    with tools.Registry(tmp_path / "own") as own:
+        ref = f"{own.host}/x/y:1"
+        tools.skopeo_copy(f"docker://{samples['edge-zstdchunked']}", f"docker://{ref}",
+                          "--src-tls-verify=false")
+        tools.mount(cache, ref, mnt)
+        before = trees.scan(mnt)
+        tools.umount(mnt)
+    p = tools.mount(cache, ref, mnt)
+    assert len(p.stderr.strip().splitlines()) == 1 and "warning" in p.stderr
+    assert trees.differences(trees.scan(mnt), before) == []
+    tools.umount(mnt)
+
+
+def test_torn_cache_files_are_refetched(samples, cache, mnt):
+    tools.mount(cache, samples["edge-zstdchunked"], mnt)
+    before = trees.scan(mnt)
+    tools.umount(mnt)
+    files = data_files(cache)
+    assert files
+    for i, path in enumerate(files):
+        size = os.path.getsize(path)
+        os.truncate(path, size // 2 if i % 2 else 0)
+    for path in glob.glob(f"{cache}/blobs/*/*/*/ready")[:1]:
+        os.truncate(path, 10)
+    subprocess.run(["sync"], check=True)
+    with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as f:
+        f.write("3")
+    tools.mount(cache, samples["edge-zstdchunked"], mnt)
+    assert trees.differences(trees.scan(mnt), before) == []
+    tools.umount(mnt)
+
+
+def test_cache_of_somebody_else_is_refused(samples, cache, mnt):
+    os.chown(cache, 12345, 12345)
+    p = tools.sluice("mount", "--cache", cache, samples["edge-zstdchunked"], mnt, check=False)
+    assert str(cache) in tools.one_sentence(p, 1)
+    os.chown(cache, 0, 0)
+    os.chmod(cache, 0o777)
+    p = tools.sluice("mount", "--cache", cache, samples["edge-zstdchunked"], mnt, check=False)
+    assert str(cache) in tools.one_sentence(p, 1)
+
+
+def test_full_disk_loses_only_the_caching(samples, mnt, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m,mode=0700", "tmpfs", small], check=True)
+    try:
+        tools.mount(small, samples["edge-zstdchunked"], mnt)
+        tree = trees.scan(mnt)
+        assert tools.status(mnt)["read_errors"] == 0
+        assert tools.status(mnt)["complete"] is False
+        tools.umount(mnt)
+        assert len(tree) > 300
+    finally:
+        subprocess.run(["umount", "-l", small], check=False)
+
+
+def test_wrong_bytes_from_the_server_never_arrive(samples, cache, mnt, tmp_path):
+    folder = tmp_path / "own"
+    with tools.Registry(folder) as own:
+        ref = f"{own.host}/x/y:1"
+        tools.skopeo_copy(f"docker://{samples['edge-zstdchunked']}", f"docker://{ref}",
+                          "--src-tls-verify=false")
+        tools.mount(cache, ref, mnt)
+        biggest = max(glob.glob(f"{folder}/data/docker/registry/v2/blobs/sha256/*/*/data"),
+                      key=os.path.getsize)
+        data = bytearray(open(biggest, "rb").read())
+        # Everything but the table at the end, whose bytes were verified already.
+        for i in range(0, len(data) * 3 // 4, 16):
+            data[i] ^= 0x55
+        open(biggest, "wb").write(data)
+        wrong = failed = 0
+        for folder_, _, files in os.walk(os.fsencode(mnt)):
+            for name in files:
+                path = os.path.join(folder_, name)
+                if os.path.islink(path) or not os.path.isfile(path):
+                    continue
+                try:
+                    trees.digest(path)
+                except OSError:
+                    failed += 1
+        assert failed > 0 and wrong == 0
+        assert tools.status(mnt)["verify_failures"] > 0
+        tools.umount(mnt)
+    shutil.rmtree(folder, ignore_errors=True)
