@@ -33,9 +33,12 @@ struct rt_flight_table {
 	void (*destroy)(struct rt_flight *f);
 };
 
-/* One who waits; embedded in the waiter's structure. */
+/*
+ * One who waits; embedded in the waiter's structure. Only landed is set by the
+ * waiter.
+ */
 struct rt_waiter {
-	struct list node;
+	struct list node; /* under the table's mutex; prev NULL: not waiting */
 	/* Called once, by the thread that lands or fails the flight. */
 	void (*landed)(struct rt_waiter *wt, struct rt_flight *f, int result);
 	struct rt_flight *flight; /* while waiting, and until unref'd after */
@@ -48,14 +51,21 @@ void rt_flight_table_fini(struct rt_flight_table *t);
 
 /*
  * Join the flight with this key, or put fresh (refs 1: the owner's) in the air
- * and join that. wt may be NULL (prefetch: nobody waits).
+ * and join that. fresh needs no initialisation. wt may be NULL (prefetch:
+ * nobody waits); then a flight that is not fresh may be gone by the time this
+ * returns.
+ *
  * Returns the flight joined; *ret_is_new says whether it is fresh; otherwise
  * fresh stays the caller's. *ret_promote is set when a demand joined a flight
- * that was prefetch until now. ANY_THREAD.
+ * that was prefetch until now: once per flight, and the caller then holds one
+ * more reference, meant for rt_req_promote (whose released drops it; if it
+ * returns false, the caller does). ANY_THREAD.
  */
 struct rt_flight *rt_flight_join(struct rt_flight_table *t, uint64_t key,
 	enum rt_class cls, struct rt_flight *fresh, struct rt_waiter *wt,
 	bool *ret_is_new, bool *ret_promote);
+/* One more reference, by somebody who has one. ANY_THREAD. */
+void rt_flight_ref(struct rt_flight_table *t, struct rt_flight *f);
 /*
  * The end: takes f out of the table, so that who comes later starts anew, then
  * tells every waiter the result. Drops the owner's reference. ANY_THREAD.
@@ -63,8 +73,12 @@ struct rt_flight *rt_flight_join(struct rt_flight_table *t, uint64_t key,
 void rt_flight_land(struct rt_flight_table *t, struct rt_flight *f, int result);
 /*
  * wt no longer waits. True if it was still waiting: its landed will not be
- * called and its reference is dropped. False: landed ran or is running.
+ * called and its reference is dropped. False: landed ran or is running, and wt
+ * must stay until it has. ANY_THREAD.
  */
 bool rt_flight_leave(struct rt_flight_table *t, struct rt_waiter *wt);
-/* After landed: the waiter is done with f's data. ANY_THREAD. */
+/*
+ * Drop one reference; the last one destroys f. A waiter does this when landed
+ * has been called and it is done with f's data. ANY_THREAD.
+ */
 void rt_flight_unref(struct rt_flight_table *t, struct rt_flight *f);

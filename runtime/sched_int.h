@@ -23,7 +23,15 @@ void rt_sched_close(struct rt *rt);
  */
 void rt_sched_turn(struct rt_worker *w);
 /*
- * Would rt_sched_turn take something now? Asked again after w->asleep is set,
- * so its loads must be seq_cst. ON_WORKER.
+ * Would rt_sched_turn take something now? Asked after the turn, and again after
+ * w->asleep is set. Announces that w is about to sleep, so it must be the last
+ * thing that decides: after false, whoever brings work calls rt_worker_wake.
+ * ON_WORKER.
  */
 bool rt_sched_has_work(struct rt_worker *w);
+/*
+ * The channel is closed and nothing queues in it: what has been accepted has
+ * been pulled (rt_worker.live counts it on). When that becomes true every
+ * worker is woken. ANY_THREAD.
+ */
+bool rt_sched_is_drained(const struct rt *rt);
