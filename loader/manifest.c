@@ -1,0 +1,564 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Manifests and configs; see manifest.h. The bytes have the digest that
+ * somebody asked for, and still are a stranger's: every number and digest is
+ * checked, counts are limited before anything is allocated for them.
+ *
+ * What a document is follows from its media type; the header of the answer and
+ * the body must agree, and a body that could be read as both kinds is refused
+ * (CVE-2021-41190).
+ */
+#include "loader/manifest.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "runtime/base/mem.h"
+#include "runtime/base/util.h"
+
+#define OCI_INDEX "application/vnd.oci.image.index.v1+json"
+#define OCI_MANIFEST "application/vnd.oci.image.manifest.v1+json"
+#define OCI_CONFIG "application/vnd.oci.image.config.v1+json"
+#define DOCKER_LIST "application/vnd.docker.distribution.manifest.list.v2+json"
+#define DOCKER_MANIFEST "application/vnd.docker.distribution.manifest.v2+json"
+#define DOCKER_CONFIG "application/vnd.docker.container.image.v1+json"
+#define DOCKER_V1 "application/vnd.docker.distribution.manifest.v1"
+
+#define ZSTD_OLD "io.containers.zstd-chunked."
+#define ZSTD_NEW "io.github.containers.zstd-chunked."
+#define ESTARGZ_TOC "containerd.io/snapshot/stargz/toc.digest"
+#define ZSTD_TWIN "io.github.containers.compression.zstd"
+#define ATTESTATION "vnd.docker.reference.type"
+
+#define MAX_INDEX_ENTRIES 4096
+#define MAX_BLOB_SIZE (UINT64_C(1) << 48)
+
+enum doc_kind { DOC_MANIFEST, DOC_INDEX };
+
+/* ---- reading JSON ---- */
+
+/* "" if there is none or it is no string. */
+static const char *str_of(const json_t *obj, const char *key)
+{
+	const char *s = json_string_value(json_object_get(obj, key));
+
+	return s ? s : "";
+}
+
+static bool starts_with(const char *s, const char *prefix)
+{
+	return strncmp(s, prefix, strlen(prefix)) == 0;
+}
+
+static int load(const char *json, size_t len, const char *what, json_t **ret,
+	struct err *e)
+{
+	json_error_t je;
+	json_t *root;
+
+	if (len > LD_MAX_MANIFEST_BYTES)
+		return err_set(e, -EPROTO,
+			"the %s has %zu bytes, more than the limit of %u", what,
+			len, LD_MAX_MANIFEST_BYTES);
+	root = json_loadb(json, len, JSON_REJECT_DUPLICATES, &je);
+	if (!root && json_error_code(&je) == json_error_out_of_memory)
+		return err_set(e, -ENOMEM, "out of memory");
+	if (!root)
+		return err_set(e, -EPROTO, "the %s is no valid JSON: %s", what,
+			je.text);
+	if (!json_is_object(root)) {
+		json_decref(root);
+		return err_set(e, -EPROTO, "the %s is no JSON object", what);
+	}
+	*ret = root;
+	return 0;
+}
+
+/* The digest and size of a descriptor. */
+static int read_descriptor(const json_t *d, const char *what,
+	struct digest *ret_digest, uint64_t *ret_size, struct err *e)
+{
+	const char *text = str_of(d, "digest");
+	const json_t *size = json_object_get(d, "size");
+	json_int_t n = json_integer_value(size);
+
+	if (!json_is_object(d))
+		return err_set(e, -EPROTO, "%s has no descriptor", what);
+	if (digest_parse(text, strlen(text), ret_digest) < 0 ||
+		ret_digest->algo == DIGEST_BLAKE3)
+		return err_set(e, -EPROTO,
+			"%s has the digest '%.100s', which "
+			"is none",
+			what, text);
+	if (!json_is_integer(size) || n < 0 || (uint64_t)n > MAX_BLOB_SIZE)
+		return err_set(e, -EPROTO, "%s has no valid size", what);
+	*ret_size = (uint64_t)n;
+	return 0;
+}
+
+/* ---- which kind of document ---- */
+
+static bool is_index_type(const char *t, size_t n)
+{
+	return (n == strlen(OCI_INDEX) && strncasecmp(t, OCI_INDEX, n) == 0) ||
+	       (n == strlen(DOCKER_LIST) &&
+		       strncasecmp(t, DOCKER_LIST, n) == 0);
+}
+
+static bool is_manifest_type(const char *t, size_t n)
+{
+	return (n == strlen(OCI_MANIFEST) &&
+		       strncasecmp(t, OCI_MANIFEST, n) == 0) ||
+	       (n == strlen(DOCKER_MANIFEST) &&
+		       strncasecmp(t, DOCKER_MANIFEST, n) == 0);
+}
+
+/* A type of ours; servers that say "application/json" have said nothing. */
+static bool is_known_type(const char *t, size_t n)
+{
+	return is_index_type(t, n) || is_manifest_type(t, n);
+}
+
+static int kind_of(const json_t *root, const char *header, enum doc_kind *ret,
+	struct err *e)
+{
+	const char *body = str_of(root, "mediaType");
+	size_t header_len = strcspn(header, "; \t"), n = strlen(body);
+	bool has_manifests = json_object_get(root, "manifests") != NULL;
+	bool has_layers = json_object_get(root, "layers") ||
+	                  json_object_get(root, "config");
+	const char *type = body;
+
+	if (starts_with(header, DOCKER_V1) || json_object_get(root, "fsLayers"))
+		return err_set(e, -EOPNOTSUPP,
+			"Docker schema 1 manifests are not supported, push the "
+			"image again with a newer tool");
+	if (n > 0 && !is_known_type(body, n))
+		return err_set(e, -EOPNOTSUPP,
+			"the media type '%.120s' is not supported", body);
+	if (n > 0 && is_known_type(header, header_len) &&
+		(n != header_len || strncasecmp(body, header, n) != 0))
+		return err_set(e, -EPROTO,
+			"the server calls the manifest '%.*s', the manifest "
+			"itself '%s'",
+			(int)header_len, header, body);
+	if (has_manifests && has_layers)
+		return err_set(e, -EPROTO,
+			"the manifest is an index and an image at once");
+	if (n == 0 && is_known_type(header, header_len)) {
+		type = header;
+		n = header_len;
+	}
+	if (n == 0 && !has_manifests && !has_layers)
+		return err_set(e, -EPROTO,
+			"the manifest names neither layers nor manifests");
+	*ret = has_manifests ? DOC_INDEX : DOC_MANIFEST;
+	if (n > 0 && is_index_type(type, n) != (*ret == DOC_INDEX))
+		return err_set(e, -EPROTO,
+			"the manifest's contents do not fit its media type "
+			"'%.*s'",
+			(int)n, type);
+	return 0;
+}
+
+/* ---- choosing from an index ---- */
+
+struct platform {
+	char os[32], arch[32], variant[32];
+};
+
+static int split_platform(const char *s, struct platform *p, struct err *e)
+{
+	char *parts[3] = {p->os, p->arch, p->variant};
+	bool is_valid = true;
+	size_t i = 0, n;
+
+	*p = (struct platform){0};
+	do {
+		n = strcspn(s, "/");
+		is_valid = i < ARRAY_LEN(parts) && n > 0 && n < sizeof(p->os);
+		if (is_valid)
+			memcpy(parts[i++], s, n);
+		s += n;
+	} while (is_valid && *s++ == '/');
+	if (!is_valid || i < 2)
+		return err_set_kind(e, ERR_USAGE, -EINVAL,
+			"the platform must be OS/ARCH[/VARIANT]");
+	return 0;
+}
+
+/* "v7" is 7; 0 for none; -1 for what is no version. */
+static int variant_number(const char *v)
+{
+	if (v[0] == '\0')
+		return 0;
+	if (v[0] == 'v' && v[1] >= '1' && v[1] <= '9' && v[2] == '\0')
+		return v[1] - '0';
+	return -1;
+}
+
+/*
+ * How well a CPU of variant want runs code for variant have: 0 not at all, else
+ * the higher the better. Newer CPUs run what was built for older ones.
+ */
+static int variant_score(const char *arch, const char *want, const char *have)
+{
+	int w = variant_number(want), h = variant_number(have);
+
+	if (w < 0 || h < 0)
+		return strcmp(want, have) == 0 ? 1 : 0;
+	if (w == 0)
+		w = strcmp(arch, "arm64") == 0 ? 8
+		    : strcmp(arch, "arm") == 0 ? 7
+		                               : 1;
+	return h <= w ? 1 + h : 0;
+}
+
+enum { SCORE_ANY = 1, SCORE_FEATURES = 10, SCORE_MATCH = 100 };
+
+/* 0: not for us. */
+static int score(const json_t *d, const struct platform *want)
+{
+	const json_t *p = json_object_get(d, "platform");
+	const json_t *notes = json_object_get(d, "annotations");
+	const char *os = str_of(p, "os"), *arch = str_of(p, "architecture");
+	int v;
+
+	if (json_object_get(notes, ATTESTATION) || str_of(d, "artifactType")[0])
+		return 0;
+	if (!p || (!os[0] && !arch[0]))
+		return SCORE_ANY;
+	if (strcmp(os, want->os) != 0 || strcmp(arch, want->arch) != 0)
+		return 0;
+	v = variant_score(want->arch, want->variant, str_of(p, "variant"));
+	if (v == 0)
+		return 0;
+	/* another system's form of the same image: the last choice */
+	if (json_array_size(json_object_get(p, "os.features")) > 0)
+		return SCORE_FEATURES + v;
+	return SCORE_MATCH + 2 * v +
+	       (strcmp(str_of(notes, ZSTD_TWIN), "true") == 0);
+}
+
+/* "linux/amd64, linux/arm64/v8", cut where it gets long. */
+static void list_platforms(const json_t *entries, char *out, size_t cap)
+{
+	size_t i, used = 0;
+	const json_t *p;
+	const char *variant;
+	int n;
+
+	out[0] = '\0';
+	for (i = 0; i < json_array_size(entries) && used < cap; i++) {
+		p = json_object_get(json_array_get(entries, i), "platform");
+		if (!p || strcmp(str_of(p, "os"), "unknown") == 0)
+			continue;
+		variant = str_of(p, "variant");
+		n = snprintf(out + used, cap - used, "%s%.20s/%.20s%s%.20s",
+			used ? ", " : "", str_of(p, "os"),
+			str_of(p, "architecture"), variant[0] ? "/" : "",
+			variant);
+		used += n > 0 ? (size_t)n : 0;
+	}
+}
+
+static int choose(const json_t *root, const char *platform, struct digest *ret,
+	struct err *e)
+{
+	const json_t *entries = json_object_get(root, "manifests"), *best;
+	struct platform want;
+	char have[200];
+	size_t i, n = json_array_size(entries);
+	uint64_t size;
+	int s, best_score = 0;
+
+	if (!json_is_array(entries) || n > MAX_INDEX_ENTRIES)
+		return err_set(e, -EPROTO,
+			"the image index has no list of at most %d manifests",
+			MAX_INDEX_ENTRIES);
+	if (split_platform(platform, &want, e) < 0)
+		return -EINVAL;
+	best = NULL;
+	for (i = 0; i < n; i++) {
+		s = score(json_array_get(entries, i), &want);
+		if (s > best_score) {
+			best_score = s;
+			best = json_array_get(entries, i);
+		}
+	}
+	if (!best) {
+		list_platforms(entries, have, sizeof(have));
+		return err_set_kind(e, ERR_NOT_FOUND, -ENOENT,
+			"the image is not there for %s%s%s", platform,
+			have[0] ? ", only for " : "", have);
+	}
+	if (read_descriptor(
+		    best, "an entry of the image index", ret, &size, e) < 0)
+		return -EPROTO;
+	return 0;
+}
+
+int ld_manifest_is_index(const char *json, size_t len, const char *media_type,
+	const char *platform, struct digest *ret_next, struct err *e)
+{
+	struct digest next = {0};
+	enum doc_kind kind;
+	json_t *root;
+	int ret;
+
+	ret = load(json, len, "manifest", &root, e);
+	if (ret < 0)
+		return ret;
+	ret = kind_of(root, media_type, &kind, e);
+	if (ret == 0 && kind == DOC_INDEX) {
+		ret = choose(root, platform, &next, e);
+		if (ret == 0) {
+			*ret_next = next;
+			ret = 1;
+		}
+	}
+	json_decref(root);
+	return ret;
+}
+
+/* ---- layers ---- */
+
+/* "a:b:c:d", decimal. */
+static bool read_position(const char *s, uint64_t *ret, size_t count)
+{
+	uint64_t v;
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		if (*s < '0' || *s > '9')
+			return false;
+		for (v = 0; *s >= '0' && *s <= '9'; s++) {
+			if (v > MAX_BLOB_SIZE)
+				return false;
+			v = v * 10 + (uint64_t)(*s - '0');
+		}
+		ret[i] = v;
+		if (*s != (i + 1 == count ? '\0' : ':'))
+			return false;
+		s++;
+	}
+	return true;
+}
+
+static int read_zstd_toc(const json_t *notes, const char *prefix, size_t i,
+	struct ld_layer_desc *l, struct err *e)
+{
+	char key[80];
+	const char *checksum, *position;
+	uint64_t p[4];
+
+	(void)snprintf(key, sizeof(key), "%smanifest-checksum", prefix);
+	checksum = str_of(notes, key);
+	(void)snprintf(key, sizeof(key), "%smanifest-position", prefix);
+	position = str_of(notes, key);
+	if (!checksum[0] || !position[0])
+		return 0;
+	if (digest_parse(checksum, strlen(checksum), &l->toc) < 0)
+		return err_set(e, -EPROTO,
+			"layer %zu: the annotation '%smanifest-checksum' is no "
+			"digest",
+			i + 1, prefix);
+	if (!read_position(position, p, ARRAY_LEN(p)) || p[3] != 1)
+		return err_set(e, -EPROTO,
+			"layer %zu: the annotation '%s' is no position", i + 1,
+			key);
+	if (p[1] == 0 || !range_fits(p[0], p[1], l->size))
+		return err_set(e, -EPROTO,
+			"layer %zu: its table of contents lies outside the "
+			"layer",
+			i + 1);
+	l->toc_off = p[0];
+	l->toc_len = p[1];
+	l->toc_raw_len = p[2];
+	return 0;
+}
+
+/*
+ * Which annotations count follows from the compression: a zstd layer may carry
+ * eStargz' key too, over other bytes.
+ */
+static int read_toc(
+	const json_t *notes, size_t i, struct ld_layer_desc *l, struct err *e)
+{
+	const char *toc;
+	int ret;
+
+	if (strstr(l->media_type, "zstd")) {
+		ret = read_zstd_toc(notes, ZSTD_NEW, i, l, e);
+		if (ret == 0 && l->toc.algo == DIGEST_NONE)
+			ret = read_zstd_toc(notes, ZSTD_OLD, i, l, e);
+		return ret;
+	}
+	toc = str_of(notes, ESTARGZ_TOC);
+	if (!toc[0] || !strstr(l->media_type, "gzip"))
+		return 0;
+	if (digest_parse(toc, strlen(toc), &l->toc) < 0)
+		return err_set(e, -EPROTO,
+			"layer %zu: the annotation '" ESTARGZ_TOC
+			"' is no digest",
+			i + 1);
+	l->toc_is_estargz = true;
+	return 0;
+}
+
+static int read_layer(
+	const json_t *d, size_t i, struct ld_layer_desc *l, struct err *e)
+{
+	char what[32];
+	int ret;
+
+	(void)snprintf(what, sizeof(what), "layer %zu", i + 1);
+	ret = read_descriptor(d, what, &l->digest, &l->size, e);
+	if (ret < 0)
+		return ret;
+	l->media_type = mem_strndup(str_of(d, "mediaType"), 255);
+	if (!l->media_type)
+		return err_set(e, -ENOMEM, "out of memory");
+	return read_toc(json_object_get(d, "annotations"), i, l, e);
+}
+
+/* The same blob must be the same layer wherever it is named. */
+static int check_repeats(const struct ld_manifest *m, struct err *e)
+{
+	const struct ld_layer_desc *a, *b;
+	size_t i, k;
+
+	for (i = 1; i < m->layer_count; i++) {
+		for (k = 0; k < i; k++) {
+			a = &m->layers[k];
+			b = &m->layers[i];
+			if (!digest_is_equal(&a->digest, &b->digest))
+				continue;
+			if (a->size != b->size ||
+				!digest_is_equal(&a->toc, &b->toc) ||
+				a->toc_off != b->toc_off)
+				return err_set(e, -EPROTO,
+					"layers %zu and %zu are one blob "
+					"described in two ways",
+					k + 1, i + 1);
+		}
+	}
+	return 0;
+}
+
+static int read_config_type(const json_t *config, struct err *e)
+{
+	const char *t = str_of(config, "mediaType");
+
+	if (!t[0] || strcmp(t, OCI_CONFIG) == 0 ||
+		strcmp(t, DOCKER_CONFIG) == 0)
+		return 0;
+	return err_set(e, -EOPNOTSUPP,
+		"this is no container image but an artifact of type '%.120s'",
+		t);
+}
+
+static int read_manifest(
+	const json_t *root, struct ld_manifest *m, struct err *e)
+{
+	const json_t *layers = json_object_get(root, "layers");
+	const json_t *config = json_object_get(root, "config");
+	size_t i, n = json_array_size(layers);
+	int ret;
+
+	ret = read_config_type(config, e);
+	if (ret < 0)
+		return ret;
+	if (str_of(root, "artifactType")[0] && !str_of(config, "mediaType")[0])
+		return err_set(e, -EOPNOTSUPP,
+			"this is no container image but an artifact of type "
+			"'%.120s'",
+			str_of(root, "artifactType"));
+	ret = read_descriptor(
+		config, "the config", &m->config, &m->config_size, e);
+	if (ret < 0)
+		return ret;
+	if (!json_is_array(layers) || n == 0)
+		return err_set(e, -EPROTO, "the manifest has no layers");
+	if (n > LD_MAX_LAYERS)
+		return err_set(e, -EPROTO,
+			"the image has %zu layers, more than the limit of %d",
+			n, LD_MAX_LAYERS);
+	m->layers = mem_calloc(n, sizeof(*m->layers));
+	if (!m->layers)
+		return err_set(e, -ENOMEM, "out of memory");
+	m->layer_count = n;
+	for (i = 0; i < n && ret == 0; i++)
+		ret = read_layer(
+			json_array_get(layers, i), i, &m->layers[i], e);
+	return ret < 0 ? ret : check_repeats(m, e);
+}
+
+int ld_manifest_parse(const char *json, size_t len, const char *media_type,
+	struct ld_manifest *ret, struct err *e)
+{
+	struct ld_manifest m = {0};
+	enum doc_kind kind;
+	json_t *root;
+	int err;
+
+	err = load(json, len, "manifest", &root, e);
+	if (err < 0)
+		return err;
+	err = kind_of(root, media_type, &kind, e);
+	if (err == 0 && kind != DOC_MANIFEST)
+		err = err_set(e, -EPROTO,
+			"an image index where a manifest was expected");
+	if (err == 0)
+		err = read_manifest(root, &m, e);
+	json_decref(root);
+	if (err < 0) {
+		ld_manifest_fini(&m);
+		return err;
+	}
+	*ret = m;
+	return 0;
+}
+
+int ld_manifest_apply_config(
+	struct ld_manifest *m, const char *json, size_t len, struct err *e)
+{
+	const json_t *ids;
+	const char *text;
+	json_t *root;
+	size_t i;
+	int ret;
+
+	ret = load(json, len, "image config", &root, e);
+	if (ret < 0)
+		return ret;
+	ids = json_object_get(json_object_get(root, "rootfs"), "diff_ids");
+	/* without them the layers' DiffIDs stay unknown */
+	if (ids && json_array_size(ids) != m->layer_count)
+		ret = err_set(e, -EPROTO,
+			"the config has %zu DiffIDs for %zu layers",
+			json_array_size(ids), m->layer_count);
+	for (i = 0; ids && ret == 0 && i < m->layer_count; i++) {
+		text = json_string_value(json_array_get(ids, i));
+		if (!text || digest_parse(text, strlen(text),
+				     &m->layers[i].diff_id) < 0)
+			ret = err_set(e, -EPROTO,
+				"the config's DiffID %zu is no digest", i + 1);
+	}
+	json_decref(root);
+	return ret;
+}
+
+void ld_manifest_fini(struct ld_manifest *m)
+{
+	size_t i;
+
+	for (i = 0; i < m->layer_count; i++)
+		mem_free(m->layers[i].media_type);
+	mem_free(m->layers);
+	*m = (struct ld_manifest){0};
+}
