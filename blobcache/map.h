@@ -3,7 +3,8 @@
  * The map of a blob: which compressed range (group) holds which bytes (chunks)
  * at which device offsets, and how each chunk is verified.
  *
- * Immutable once built; stored in a file whose sha256 is the map id; mmapped.
+ * Immutable once built; stored in a file whose sha256 is the map id; held in
+ * memory.
  * Bytes of the device that no chunk covers are zeros. The file is untrusted on
  * open: everything is bounds-checked before a map is handed out.
  * blobcache/README.md has the file format byte by byte.
@@ -68,9 +69,8 @@ struct bc_map {
 	uint64_t
 		source_size; /* bytes of the blob at its source; 0: not known */
 	struct digest id;    /* sha256 of the file */
-	const void *base;    /* the mapping or memory, for bc_map_close */
+	const void *base;    /* owned: the bytes of the file */
 	size_t base_len;
-	bool is_mmapped;
 };
 
 /*
@@ -106,13 +106,16 @@ int bc_map_add_group(struct bc_map_builder *b, uint64_t src_off,
 /*
  * Add a chunk of that group. The same chunk twice (all fields equal) counts
  * once; one that overlaps another makes bc_map_finish fail. dec_len of the
- * group grows to hold it. digest: sha256 or blake3.
+ * group grows to hold it. digest: sha256 or blake3, else -EOPNOTSUPP.
+ * -E2BIG (a limit above), -EPROTO, -ENOMEM.
  */
 int bc_map_add_chunk(struct bc_map_builder *b, uint32_t group, uint64_t dev_off,
 	uint64_t len, uint64_t group_off, const struct digest *digest);
 /*
- * Sort, check and write the file's bytes. Deterministic. device_size is rounded
- * up to 4096. source_size 0 if not known, else every group must lie inside.
+ * Sort, check and append the file's bytes to out (give its data to
+ * bc_map_from_bytes). Deterministic. Groups without chunks are left out.
+ * device_size is rounded up to 4096. source_size 0 if not known, else every
+ * group must lie inside.
  * -EPROTO (overlap, chunks of a group that are no neighbours, outside the
  * device), -E2BIG, -ENOMEM.
  */

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Decoders. Output goes into a buffer of exactly the wanted size, so no codec
+ * ever allocates what its input asks for (a zstd frame may declare a window of
+ * many MiB; one-shot decoding needs none).
+ */
+#include "blobcache/decode.h"
+
+#include <errno.h>
+#include <lz4.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <string.h>
+#include <zlib.h>
+#include <zstd.h>
+
+#include "blobcache/map.h"
+#include "runtime/base/mem.h"
+#include "runtime/base/util.h"
+
+#define GZIP_TRAILER 8
+#define WINDOW_RAW (-15)
+#define WINDOW_AUTO 47 /* gzip or zlib header, largest window */
+
+/* This thread's contexts, made at first use. */
+struct decoder {
+	ZSTD_DCtx *zstd;
+	z_stream inflate;
+	bool has_inflate;
+};
+
+static pthread_once_t key_once = PTHREAD_ONCE_INIT;
+static pthread_key_t key;
+static bool has_key;
+
+static void decoder_destroy(void *p)
+{
+	struct decoder *d = p;
+
+	if (!d)
+		return;
+	(void)ZSTD_freeDCtx(d->zstd); /* cannot fail */
+	if (d->has_inflate)
+		(void)inflateEnd(&d->inflate); /* a valid stream */
+	mem_free(d);
+}
+
+static void key_make(void)
+{
+	has_key = pthread_key_create(&key, decoder_destroy) == 0;
+}
+
+static struct decoder *decoder_get(void)
+{
+	struct decoder *d;
+
+	(void)pthread_once(&key_once, key_make); /* cannot fail */
+	if (!has_key)
+		return NULL;
+	d = pthread_getspecific(key);
+	if (d)
+		return d;
+	d = mem_zalloc(sizeof(*d));
+	if (d && pthread_setspecific(key, d) != 0) {
+		mem_free(d);
+		d = NULL;
+	}
+	return d;
+}
+
+void bc_decode_thread_fini(void)
+{
+	(void)pthread_once(&key_once, key_make);
+	if (!has_key)
+		return;
+	decoder_destroy(pthread_getspecific(key));
+	(void)pthread_setspecific(key, NULL); /* NULL needs no memory */
+}
+
+static int decode_zstd(
+	const uint8_t *src, size_t src_len, uint8_t *dst, size_t dec_len)
+{
+	struct decoder *d = decoder_get();
+	size_t n;
+
+	if (d && !d->zstd)
+		d->zstd = ZSTD_createDCtx();
+	if (!d || !d->zstd)
+		return -ENOMEM;
+	n = ZSTD_decompressDCtx(d->zstd, dst, dec_len, src, src_len);
+	return !ZSTD_isError(n) && n == dec_len ? 0 : -EPROTO;
+}
+
+static int decode_lz4(
+	const uint8_t *src, size_t src_len, uint8_t *dst, size_t dec_len)
+{
+	int n;
+
+	if (src_len > LZ4_MAX_INPUT_SIZE || dec_len > LZ4_MAX_INPUT_SIZE)
+		return -EPROTO;
+	n = LZ4_decompress_safe(
+		(const char *)src, (char *)dst, (int)src_len, (int)dec_len);
+	return n >= 0 && (size_t)n == dec_len ? 0 : -EPROTO;
+}
+
+static void *z_alloc(void *opaque, unsigned n, unsigned size)
+{
+	return mem_calloc(n, size);
+}
+
+static void z_free(void *opaque, void *p)
+{
+	mem_free(p);
+}
+
+/* A fresh stream for a header kind; the memory is used again. */
+static int inflate_begin(int window, z_stream **ret)
+{
+	struct decoder *d = decoder_get();
+	int r;
+
+	if (!d)
+		return -ENOMEM;
+	if (!d->has_inflate) {
+		d->inflate = (z_stream){.zalloc = z_alloc, .zfree = z_free};
+		if (inflateInit2(&d->inflate, WINDOW_AUTO) != Z_OK)
+			return -ENOMEM;
+		d->has_inflate = true;
+	}
+	r = inflateReset2(&d->inflate, window);
+	if (r != Z_OK)
+		return r == Z_MEM_ERROR ? -ENOMEM : -EPROTO;
+	*ret = &d->inflate;
+	return 0;
+}
+
+/*
+ * A stream has ended before all output is there. Go on with the member behind
+ * it; a raw stream leaves the trailer of its member to us.
+ */
+static int inflate_next_member(z_stream *z, bool is_raw)
+{
+	if (is_raw) {
+		if (z->avail_in < GZIP_TRAILER)
+			return -EPROTO;
+		z->next_in += GZIP_TRAILER;
+		z->avail_in -= GZIP_TRAILER;
+	}
+	if (z->avail_in == 0)
+		return -EPROTO;
+	return inflateReset2(z, WINDOW_AUTO) == Z_OK ? 0 : -EPROTO;
+}
+
+/*
+ * Inflate until dst is full. What follows is not looked at: the rest of a
+ * member may be other files, so neither its end nor its checksum counts.
+ */
+static int inflate_run(z_stream *z, bool is_raw, const uint8_t *src,
+	size_t src_len, uint8_t *dst, size_t dec_len)
+{
+	int r = 0, zr;
+
+	if (src_len > UINT32_MAX || dec_len > UINT32_MAX)
+		return -EPROTO;
+	z->next_in = (uint8_t *)src; /* zlib only reads it */
+	z->avail_in = (unsigned)src_len;
+	z->next_out = dst;
+	z->avail_out = (unsigned)dec_len;
+	while (r == 0 && z->avail_out > 0) {
+		zr = inflate(z, Z_SYNC_FLUSH);
+		if (z->avail_out == 0)
+			break;
+		if (zr == Z_STREAM_END) {
+			r = inflate_next_member(z, is_raw);
+			is_raw = false;
+		} else if (zr == Z_MEM_ERROR) {
+			r = -ENOMEM;
+		} else if (zr != Z_OK || z->avail_in == 0) {
+			r = -EPROTO;
+		}
+	}
+	z->next_in = NULL;
+	z->next_out = NULL;
+	return r;
+}
+
+static int decode_gzip(
+	const uint8_t *src, size_t src_len, uint8_t *dst, size_t dec_len)
+{
+	z_stream *z;
+	int r;
+
+	r = inflate_begin(WINDOW_AUTO, &z);
+	return r < 0 ? r : inflate_run(z, false, src, src_len, dst, dec_len);
+}
+
+/*
+ * The context: byte 0 how many bits (0 to 7) of the byte before src still
+ * belong to the stream, byte 1 that byte (its high bits count), then the up to
+ * 32 KiB of output before this point.
+ */
+static int decode_deflate(const uint8_t *src, size_t src_len,
+	const uint8_t *ctx, size_t ctx_len, uint8_t *dst, size_t dec_len)
+{
+	z_stream *z;
+	int r;
+
+	if (ctx_len < 2 || ctx[0] > 7 || ctx_len - 2 > 32768)
+		return -EPROTO;
+	r = inflate_begin(WINDOW_RAW, &z);
+	if (r < 0)
+		return r;
+	if (ctx[0] && inflatePrime(z, ctx[0], ctx[1] >> (8 - ctx[0])) != Z_OK)
+		return -EPROTO;
+	if (ctx_len > 2) {
+		r = inflateSetDictionary(z, ctx + 2, (unsigned)(ctx_len - 2));
+		if (r != Z_OK)
+			return r == Z_MEM_ERROR ? -ENOMEM : -EPROTO;
+	}
+	return inflate_run(z, true, src, src_len, dst, dec_len);
+}
+
+int bc_decode(enum bc_codec codec, const void *src, size_t src_len,
+	const void *ctx, size_t ctx_len, void *dst, size_t dec_len)
+{
+	switch (codec) {
+	case BC_CODEC_NONE:
+		if (src_len != dec_len)
+			return -EPROTO;
+		if (dec_len)
+			memcpy(dst, src, dec_len);
+		return 0;
+	case BC_CODEC_ZSTD:
+		return decode_zstd(src, src_len, dst, dec_len);
+	case BC_CODEC_LZ4_BLOCK:
+		return decode_lz4(src, src_len, dst, dec_len);
+	case BC_CODEC_GZIP:
+		return decode_gzip(src, src_len, dst, dec_len);
+	case BC_CODEC_DEFLATE:
+		return decode_deflate(src, src_len, ctx, ctx_len, dst, dec_len);
+	default:
+		return -EOPNOTSUPP;
+	}
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The map file, version 1; blobcache/README.md shows it byte by byte. Shared by
+ * the reader (map.c) and the builder (map_build.c) only.
+ *
+ * All numbers are little endian, and struct bc_group and struct bc_chunk are
+ * the records of the file themselves.
+ */
+#pragma once
+
+#include <assert.h>
+
+#include "blobcache/map.h"
+
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+	"map records are used as they lie in the file");
+static_assert(sizeof(struct bc_group) == 40, "record of the file");
+static_assert(sizeof(struct bc_chunk) == 56, "record of the file");
+
+#define MAP_MAGIC "SLUICMAP"
+#define MAP_VERSION 1
+#define MAP_MAX_BYTES (1u << 30) /* of a whole map file */
+#define MAP_MAX_CTX (2 + 32768)  /* of one group */
+
+struct map_header {
+	uint8_t magic[8];
+	uint32_t version;
+	uint32_t group_count;
+	uint32_t chunk_count;
+	uint32_t ctx_len;
+	uint64_t device_size;
+	uint64_t source_size;
+	uint64_t file_len;
+	uint8_t reserved[16]; /* zero */
+	uint8_t checksum[32]; /* sha256 of what is before and behind it */
+};
+
+static_assert(sizeof(struct map_header) == 96, "header of the file");
+
+/* sha256 over the file without its checksum field. 0 or -errno. */
+int map_checksum(const void *file, size_t len, struct digest *ret);
