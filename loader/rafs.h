@@ -26,8 +26,6 @@ struct ld_rafs {
 	struct ld_rafs_blob *blobs;
 	size_t blob_count;
 	uint64_t entries, size_uncompressed;
-	char **prefetch; /* owned; paths of the prefetch table, may be NULL */
-	size_t prefetch_count;
 };
 
 void ld_rafs_fini(struct ld_rafs *r);
@@ -47,8 +45,10 @@ int ld_rafs_parse(
 	const uint8_t *boot, size_t len, struct ld_rafs *ret, struct err *e);
 
 /*
- * Where an inline bootstrap lies in a blob file (TOC or tail layout).
- * -ENOENT if the blob holds none. BLOCKING.
+ * The bootstrap that lies inside a blob (built with --blob-inline-meta), found
+ * by the blob's TOC or by the headers behind its parts, decoded; checked
+ * against the TOC's digest where there is one. -ENOENT if the blob holds none.
+ * BLOCKING.
  */
-int ld_rafs_find_inline(struct rt *rt, struct bc_source *blob,
-	uint64_t *ret_off, uint64_t *ret_len, struct err *e);
+int ld_rafs_read_inline(
+	struct rt *rt, struct bc_source *blob, struct buf *out, struct err *e);

@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * RAFS v6 bootstraps: recognising them, superblocks, blob table, chunk table,
+ * and from these one map per blob.
+ *
+ * A v6 bootstrap is an EROFS file system with tables of its own (Nydus 2.x,
+ * rafs/src/metadata/layout/v6.rs describes them). The chunk table names for
+ * each chunk both its place in the blob and its digest, so a map can be built
+ * from the bootstrap alone and hangs on the bootstrap's digest; the copy of
+ * that information inside the blobs is never looked at.
+ */
+#include "loader/rafs.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "blobcache/map.h"
+#include "loader/rafs_int.h"
+#include "runtime/base/mem.h"
+#include "runtime/base/util.h"
+
+enum {
+	EROFS_MAGIC = 0xe0f5e1e2,
+	V5_MAGIC = 0x52414653,
+	V5_VERSION = 0x500,
+	SUPER_OFF = 1024,
+	EXT_SUPER_OFF = 1152,
+	DEVICE_SLOT_LEN = 128,
+	COMPAT_RAFS_V6 = 0x40000000,
+	INCOMPAT_V6 = 0xc, /* CHUNKED_FILE + DEVICE_TABLE */
+	BLOB_ENTRY_LEN = 256,
+	CHUNK_ENTRY_LEN = 80,
+};
+
+/* Flags of the extended superblock. */
+enum {
+	FLAG_TARFS = 0x200,
+	FLAG_ENCRYPTED = 0x02000000,
+	FLAG_KNOWN = 0xff | 0x100 | FLAG_TARFS | 0x01000000 | FLAG_ENCRYPTED,
+};
+/* Bits that a reader may ignore. */
+#define FLAG_COMPATIBLE 0xfc000000ull
+
+/* Features of a blob. */
+enum {
+	BLOB_ZRAN = 0x8,
+	BLOB_SEPARATE = 0x10,
+	BLOB_TARFS = 0x40,
+	BLOB_ENCRYPTED = 0x100,
+	BLOB_EXTERNAL = 0x800,
+	BLOB_INCOMPATIBLE = 0xf000,
+};
+
+/* Flags of a chunk. */
+enum {
+	CHUNK_COMPRESSED = 1,
+	CHUNK_ENCRYPTED = 4,
+	CHUNK_BATCH = 8,
+};
+
+enum ld_format ld_rafs_recognise(const uint8_t *p, size_t len)
+{
+	if (len >= 8 && le32_at(p) == V5_MAGIC && le32_at(p + 4) == V5_VERSION)
+		return LD_FORMAT_RAFS_V5;
+	if (len < EXT_SUPER_OFF || le32_at(p + SUPER_OFF) != EROFS_MAGIC)
+		return LD_FORMAT_UNKNOWN;
+	if (le32_at(p + SUPER_OFF + 8) & COMPAT_RAFS_V6)
+		return LD_FORMAT_RAFS_V6;
+	/* v3 puts its device table right behind the superblock. */
+	if (le16_at(p + SUPER_OFF + 88) == EXT_SUPER_OFF / DEVICE_SLOT_LEN)
+		return LD_FORMAT_NYDUS_V3;
+	return LD_FORMAT_UNKNOWN;
+}
+
+static int refuse(struct err *e, const char *what)
+{
+	return err_set(
+		e, -EOPNOTSUPP, "%s cannot be read by this version", what);
+}
+
+static int broken(struct err *e, const char *what)
+{
+	return err_set(e, -EPROTO, "broken RAFS bootstrap: %s", what);
+}
+
+/* The superblocks, and where the tables are. */
+struct tables {
+	uint64_t blob_off, chunk_off, chunk_len;
+	uint32_t blob_len;
+};
+
+static int read_supers(struct rafs_boot *b, struct tables *t, struct err *e)
+{
+	const uint8_t *s = b->p + SUPER_OFF, *x = b->p + EXT_SUPER_OFF;
+	uint64_t meta_blocks;
+
+	b->flags = le64_at(x);
+	if (b->flags & FLAG_ENCRYPTED)
+		return refuse(e, "an encrypted RAFS image");
+	if ((b->flags & FLAG_TARFS) || s[12] == 9)
+		return refuse(e, "a RAFS image of tarfs mode");
+	if (b->flags & ~(FLAG_KNOWN | FLAG_COMPATIBLE))
+		return refuse(e, "a RAFS image with unknown flags");
+	if (s[12] != 12 || le32_at(s + 80) != INCOMPAT_V6 ||
+		le32_at(s + 44) != 0)
+		return broken(e, "not the superblock of a v6 image");
+	b->root_nid = le16_at(s + 14);
+	meta_blocks = le32_at(s + 40);
+	b->meta_off = meta_blocks * RAFS_BLOCK_SIZE;
+	b->blob_count = le16_at(s + 86);
+	t->blob_off = le64_at(x + 8);
+	t->blob_len = le32_at(x + 16);
+	b->chunk_size = le32_at(x + 20);
+	t->chunk_off = le64_at(x + 24);
+	t->chunk_len = le64_at(x + 32);
+	if (b->chunk_size < 4096 || b->chunk_size > BC_MAX_CHUNK_LEN ||
+		(b->chunk_size & (b->chunk_size - 1)) != 0)
+		return broken(e, "chunk size");
+	if (b->blob_count > RAFS_MAX_BLOBS ||
+		t->blob_len != b->blob_count * BLOB_ENTRY_LEN ||
+		!range_fits(t->blob_off, t->blob_len, b->len))
+		return broken(e, "blob table outside the file");
+	if (t->chunk_len % CHUNK_ENTRY_LEN != 0 ||
+		!range_fits(t->chunk_off, t->chunk_len, b->len))
+		return broken(e, "chunk table outside the file");
+	if (b->meta_off >= b->len)
+		return broken(e, "inodes outside the file");
+	return 0;
+}
+
+/* A blob id: 64 hex digits, or a placeholder where it could not be known. */
+static int blob_id(const uint8_t *at, struct digest *ret, struct err *e)
+{
+	char text[7 + 64 + 1] = "sha256:";
+	size_t i;
+
+	memcpy(text + 7, at, 64);
+	if (digest_parse(text, 7 + 64, ret) == 0)
+		return 0;
+	for (i = 1; i < 64 && at[i] == at[0]; i++)
+		;
+	if (i < 64)
+		return broken(e, "a blob id that is no sha256");
+	*ret = (struct digest){0};
+	return 0;
+}
+
+static int refuse_features(uint32_t features, struct err *e)
+{
+	if (features & BLOB_ENCRYPTED)
+		return refuse(e, "a RAFS image with encrypted blobs");
+	if (features & (BLOB_ZRAN | BLOB_SEPARATE))
+		return refuse(e, "a RAFS image that refers to tar.gz layers "
+				 "(ZRAN)");
+	if (features & BLOB_TARFS)
+		return refuse(e, "a RAFS image of tarfs mode");
+	if (features & BLOB_EXTERNAL)
+		return refuse(e, "a RAFS image with external data");
+	if (features & BLOB_INCOMPATIBLE)
+		return refuse(e, "a RAFS blob with unknown features");
+	return 0;
+}
+
+static int read_blob(struct rafs_boot *b, struct ld_rafs *r, uint32_t i,
+	const uint8_t *at, struct err *e)
+{
+	struct rafs_blob_info *info = &b->blobs[i];
+	struct ld_blob_ref ref = {0};
+	uint32_t slot;
+	int err;
+
+	err = refuse_features(le32_at(at + 84), e);
+	if (err < 0)
+		return err;
+	err = blob_id(at, &r->blobs[i].digest, e);
+	if (err < 0)
+		return err;
+	info->compressor = le32_at(at + 76);
+	info->compressed_size = le64_at(at + 88);
+	info->device_size = round_up(le64_at(at + 96), RAFS_BLOCK_SIZE);
+	if (le32_at(at + 64) != i || le32_at(at + 68) != b->chunk_size ||
+		le32_at(at + 72) > RAFS_MAX_CHUNKS || info->compressor > 3 ||
+		le32_at(at + 80) > 1 || le64_at(at + 88) > 1ull << 40 ||
+		le64_at(at + 96) > 1ull << 44)
+		return broken(e, "an entry of the blob table");
+	info->digest_algo =
+		le32_at(at + 80) == 0 ? DIGEST_BLAKE3 : DIGEST_SHA256;
+	r->blobs[i].compressed_size = info->compressed_size;
+	ref.digest = r->blobs[i].digest;
+	ref.device_size = info->device_size;
+	return ld_tree_add_blob(r->tree, &ref, &slot);
+}
+
+static int read_blobs(struct rafs_boot *b, const struct tables *t,
+	struct ld_rafs *r, struct err *e)
+{
+	uint32_t i, k;
+	int err;
+
+	b->blobs = mem_calloc(b->blob_count, sizeof(*b->blobs));
+	r->blobs = mem_calloc(b->blob_count, sizeof(*r->blobs));
+	if (!b->blobs || !r->blobs)
+		return err_set(e, -ENOMEM, "out of memory");
+	r->blob_count = b->blob_count;
+	for (i = 0; i < b->blob_count; i++)
+		buf_init(&r->blobs[i].map, 0);
+	for (i = 0; i < b->blob_count; i++) {
+		err = read_blob(b, r, i,
+			b->p + t->blob_off + (uint64_t)i * BLOB_ENTRY_LEN, e);
+		if (err < 0)
+			return err;
+		for (k = 0; k < i; k++)
+			if (digest_is_equal(
+				    &r->blobs[i].digest, &r->blobs[k].digest))
+				return broken(e, "the same blob id twice");
+	}
+	return 0;
+}
+
+static int chunk_order(const void *va, const void *vb)
+{
+	const struct rafs_chunk *a = va, *b = vb;
+
+	if (a->blob != b->blob)
+		return a->blob < b->blob ? -1 : 1;
+	return a->index < b->index ? -1 : a->index > b->index;
+}
+
+static int read_chunks(
+	struct rafs_boot *b, const struct tables *t, struct err *e)
+{
+	size_t i, n = t->chunk_len / CHUNK_ENTRY_LEN;
+	const uint8_t *at = b->p + t->chunk_off;
+
+	b->chunks = mem_calloc(n, sizeof(*b->chunks));
+	if (!b->chunks)
+		return err_set(e, -ENOMEM, "out of memory");
+	b->chunk_count = n;
+	for (i = 0; i < n; i++, at += CHUNK_ENTRY_LEN) {
+		b->chunks[i].blob = le32_at(at + 32);
+		b->chunks[i].index = le32_at(at + 72);
+		b->chunks[i].at = at;
+		if (b->chunks[i].blob >= b->blob_count)
+			return broken(e, "a chunk of no blob");
+		if (le32_at(at + 36) & CHUNK_ENCRYPTED)
+			return refuse(e, "a RAFS image with encrypted chunks");
+		if (le32_at(at + 36) & CHUNK_BATCH)
+			return refuse(e, "a RAFS image with batch chunks");
+	}
+	qsort(b->chunks, n, sizeof(*b->chunks), chunk_order);
+	for (i = 1; i < n; i++)
+		if (chunk_order(&b->chunks[i - 1], &b->chunks[i]) == 0)
+			return broken(e, "two chunks of one number");
+	return 0;
+}
+
+const struct rafs_chunk *rafs_chunk_find(
+	const struct rafs_boot *b, uint32_t blob, uint32_t index)
+{
+	struct rafs_chunk key = {.blob = blob, .index = index};
+
+	if (b->chunk_count == 0)
+		return NULL;
+	return bsearch(
+		&key, b->chunks, b->chunk_count, sizeof(key), chunk_order);
+}
+
+static int codec_of(const struct rafs_blob_info *info, bool compressed,
+	enum bc_codec *ret, struct err *e)
+{
+	static const enum bc_codec codecs[] = {[0] = BC_CODEC_NONE,
+		[1] = BC_CODEC_LZ4_BLOCK,
+		[2] = BC_CODEC_NONE,
+		[3] = BC_CODEC_ZSTD};
+
+	if (!compressed) {
+		*ret = BC_CODEC_NONE;
+		return 0;
+	}
+	if (info->compressor == 2)
+		return refuse(e, "a RAFS image with gzip chunks");
+	if (info->compressor == 0)
+		return broken(e, "a compressed chunk in an uncompressed blob");
+	*ret = codecs[info->compressor];
+	return 0;
+}
+
+static int map_chunk(const struct rafs_boot *b, const struct rafs_chunk *c,
+	struct bc_map_builder *m, struct err *e)
+{
+	const struct rafs_blob_info *info = &b->blobs[c->blob];
+	struct digest d = {.algo = info->digest_algo};
+	uint64_t src_len = le32_at(c->at + 40), len = le32_at(c->at + 44);
+	enum bc_codec codec;
+	uint32_t group;
+	int err;
+
+	err = codec_of(info, le32_at(c->at + 36) & CHUNK_COMPRESSED, &codec, e);
+	if (err < 0)
+		return err;
+	if (len == 0 || len > b->chunk_size ||
+		(codec == BC_CODEC_NONE && src_len != len))
+		return broken(e, "sizes of a chunk");
+	err = bc_map_add_group(
+		m, le64_at(c->at + 48), src_len, len, codec, NULL, 0, &group);
+	if (err < 0)
+		return err_set(e, err,
+			"broken RAFS bootstrap: a chunk's range "
+			"in its blob");
+	memcpy(d.bytes, c->at, 32);
+	err = bc_map_add_chunk(m, group, le64_at(c->at + 56), len, 0, &d);
+	if (err < 0)
+		return err_set(e, err,
+			"broken RAFS bootstrap: a chunk's "
+			"place");
+	return 0;
+}
+
+/* The chunks are sorted by blob: one pass, one map after the other. */
+static int build_maps(
+	const struct rafs_boot *b, struct ld_rafs *r, struct err *e)
+{
+	struct bc_map_builder *m = NULL;
+	size_t i, k = 0;
+	int err;
+
+	for (i = 0; i < b->blob_count; i++) {
+		err = bc_map_builder_create(&m);
+		if (err < 0)
+			return err_set(e, err, "out of memory");
+		for (; k < b->chunk_count && b->chunks[k].blob == i; k++) {
+			err = map_chunk(b, &b->chunks[k], m, e);
+			if (err < 0)
+				break;
+		}
+		if (err == 0)
+			err = bc_map_finish(m, b->blobs[i].device_size, 0,
+				&r->blobs[i].map, e);
+		bc_map_builder_destroy(m);
+		if (err < 0)
+			return err;
+	}
+	return 0;
+}
+
+static int parse_v6(struct rafs_boot *b, struct ld_rafs *r, struct err *e)
+{
+	struct tables t;
+	int err;
+
+	err = read_supers(b, &t, e);
+	if (err < 0)
+		return err;
+	err = ld_tree_create(&r->tree);
+	if (err < 0)
+		return err_set(e, err, "out of memory");
+	err = read_blobs(b, &t, r, e);
+	if (err == 0)
+		err = read_chunks(b, &t, e);
+	if (err == 0)
+		err = rafs_tree_build(b, r, e);
+	if (err == 0)
+		err = build_maps(b, r, e);
+	return err;
+}
+
+int ld_rafs_parse(
+	const uint8_t *boot, size_t len, struct ld_rafs *ret, struct err *e)
+{
+	struct rafs_boot b = {.p = boot, .len = len};
+	struct ld_rafs r = {.format = ld_rafs_recognise(boot, len)};
+	int err;
+
+	switch (r.format) {
+	case LD_FORMAT_RAFS_V6:
+		break;
+	case LD_FORMAT_RAFS_V5:
+		return refuse(e, "a RAFS v5 image");
+	case LD_FORMAT_NYDUS_V3:
+		return refuse(e, "an image of Nydus v3");
+	default:
+		return err_set(e, -EPROTO, "not a RAFS bootstrap");
+	}
+	if (len % RAFS_BLOCK_SIZE != 0 || len < 2 * RAFS_BLOCK_SIZE)
+		return broken(e, "it has been cut");
+	err = parse_v6(&b, &r, e);
+	mem_free(b.blobs);
+	mem_free(b.chunks);
+	if (err < 0) {
+		ld_rafs_fini(&r);
+		return err;
+	}
+	*ret = r;
+	return 0;
+}
+
+void ld_rafs_fini(struct ld_rafs *r)
+{
+	size_t i;
+
+	for (i = 0; i < r->blob_count; i++)
+		buf_fini(&r->blobs[i].map);
+	mem_free(r->blobs);
+	ld_tree_destroy(r->tree);
+	*r = (struct ld_rafs){0};
+}
