@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The tables of commands and options, how each value is checked, and --help.
+ * A value that is part of the command line's promise but not built yet is
+ * refused as unsupported, never ignored.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "loader/cli.h"
+#include "runtime/base/util.h"
+
+#define MOUNT LD_CMD_MOUNT
+#define IMAGES (LD_CMD_MOUNT | LD_CMD_INSPECT)
+#define ALL (LD_CMD_MOUNT | LD_CMD_UMOUNT | LD_CMD_STATUS | LD_CMD_INSPECT)
+
+#define MAX_WORKERS 256
+
+static int bad_value(
+	const char *option, const char *value, const char *want, struct err *e)
+{
+	return err_set_kind(e, ERR_USAGE, -EINVAL, "--%s takes %s, not '%.60s'",
+		option, want, value);
+}
+
+static int not_yet(const char *option, const char *value, struct err *e)
+{
+	return err_set_kind(e, ERR_UNSUPPORTED, -EOPNOTSUPP,
+		"--%s=%.60s is not supported yet, leave it out", option, value);
+}
+
+static bool is(const char *a, const char *b)
+{
+	return strcmp(a, b) == 0;
+}
+
+/* Decimal digits only, at most max. */
+static bool read_number(const char *s, uint64_t max, uint64_t *ret)
+{
+	uint64_t v = 0;
+
+	if (*s == '\0')
+		return false;
+	for (; *s; s++) {
+		if (*s < '0' || *s > '9')
+			return false;
+		v = v * 10 + (uint64_t)(*s - '0');
+		if (v > max)
+			return false;
+	}
+	*ret = v;
+	return true;
+}
+
+/* A number with K, M, G or T behind it, powers of 1024. */
+static bool is_size(const char *s)
+{
+	size_t n = strspn(s, "0123456789");
+
+	if (n == 0 || n > 15)
+		return false;
+	return s[n] == '\0' || (strchr("kKmMgGtT", s[n]) && s[n + 1] == '\0');
+}
+
+static int set_workers(struct ld_cli *c, const char *value, struct err *e)
+{
+	uint64_t n;
+
+	if (!read_number(value, MAX_WORKERS, &n) || n == 0)
+		return bad_value("workers", value, "a number from 1 to 256", e);
+	c->workers = (unsigned)n;
+	return 0;
+}
+
+static int set_backend(struct ld_cli *c, const char *value, struct err *e)
+{
+	if (is(value, "auto"))
+		c->backend = RT_BACKEND_AUTO;
+	else if (is(value, "uring"))
+		c->backend = RT_BACKEND_URING;
+	else if (is(value, "threads"))
+		c->backend = RT_BACKEND_THREADS;
+	else
+		return bad_value(
+			"io-backend", value, "auto, uring or threads", e);
+	return 0;
+}
+
+static int set_driver(struct ld_cli *c, const char *value, struct err *e)
+{
+	if (is(value, "erofs"))
+		return not_yet("driver", value, e);
+	if (!is(value, "auto") && !is(value, "fuse"))
+		return bad_value("driver", value, "auto, fuse or erofs", e);
+	return 0;
+}
+
+static int set_transport(struct ld_cli *c, const char *value, struct err *e)
+{
+	c->wants_uring_transport = is(value, "uring");
+	if (!c->wants_uring_transport && !is(value, "auto") &&
+		!is(value, "dev"))
+		return bad_value("transport", value, "auto, uring or dev", e);
+	return 0;
+}
+
+static int set_prefetch(struct ld_cli *c, const char *value, struct err *e)
+{
+	if (is(value, "none") || is(value, "recorded"))
+		return 0;
+	if (is(value, "list") || is(value, "all") ||
+		strncmp(value, "recorded:", 9) == 0)
+		return not_yet("prefetch", value, e);
+	return bad_value("prefetch", value,
+		"none, list, recorded, recorded:FILE or all", e);
+}
+
+static int set_prefetch_rate(struct ld_cli *c, const char *value, struct err *e)
+{
+	if (!is_size(value))
+		return bad_value(
+			"prefetch-rate", value, "bytes per second like 10M", e);
+	return not_yet("prefetch-rate", value, e);
+}
+
+static int set_record(struct ld_cli *c, const char *value, struct err *e)
+{
+	return not_yet("record", value, e);
+}
+
+static int set_cache_size(struct ld_cli *c, const char *value, struct err *e)
+{
+	if (!is_size(value))
+		return bad_value("cache-size", value, "a size like 20G", e);
+	return not_yet("cache-size", value, e);
+}
+
+static int set_offline(struct ld_cli *c, const char *value, struct err *e)
+{
+	uint64_t seconds;
+
+	if (is(value, "block"))
+		return 0;
+	if (is(value, "eio") || read_number(value, 86400, &seconds))
+		return not_yet("offline", value, e);
+	return bad_value("offline", value, "block, eio or seconds", e);
+}
+
+static int set_option(struct ld_cli *c, const char *value, struct err *e)
+{
+	char one[LD_CLI_MAX_OPTION];
+	size_t n = 0;
+	int ret = 0;
+
+	/* as mount(8) has it: "\," is a comma in a value */
+	for (;; value++) {
+		if (n + 1 >= sizeof(one))
+			return err_set_kind(e, ERR_USAGE, -EINVAL,
+				"an option of -o is longer than %d bytes",
+				LD_CLI_MAX_OPTION - 1);
+		if (value[0] == '\\' && value[1] == ',') {
+			one[n++] = *++value;
+			continue;
+		}
+		if (value[0] && value[0] != ',') {
+			one[n++] = value[0];
+			continue;
+		}
+		one[n] = '\0';
+		if (n > 0)
+			ret = ld_cli_mount_option(c, one, e);
+		if (ret < 0 || !value[0])
+			return ret;
+		n = 0;
+	}
+}
+
+#define AT(field) offsetof(struct ld_cli, field)
+
+const struct ld_cli_option ld_cli_options[] = {
+	{"foreground", 'f', NULL, MOUNT, "stay in front, log to stderr",
+		AT(foreground), false, NULL},
+	{"log", 0, "FILE", MOUNT, "log to FILE instead of syslog", AT(log),
+		true, NULL},
+	{"cache", 0, "DIR", IMAGES,
+		"the cache directory; default: $SLUICE_CACHE, else\n"
+		"/var/cache/sluice (root) or ~/.cache/sluice",
+		AT(cache), true, NULL},
+	{"cache-size", 0, "SIZE", MOUNT, "most bytes that the cache may hold",
+		0, false, set_cache_size},
+	{"workers", 0, "N", MOUNT, "threads that serve requests", 0, false,
+		set_workers},
+	{"io-backend", 0, "ENGINE", MOUNT,
+		"auto, uring or threads: how files are read", 0, false,
+		set_backend},
+	{"driver", 0, "DRIVER", MOUNT, "auto, fuse or erofs", 0, false,
+		set_driver},
+	{"transport", 0, "WAY", MOUNT,
+		"auto, uring or dev: how FUSE requests arrive", 0, false,
+		set_transport},
+	{"prefetch", 0, "WHAT", MOUNT,
+		"none, list, recorded[:FILE] or all: what is fetched\n"
+		"before somebody asks for it",
+		0, false, set_prefetch},
+	{"prefetch-rate", 0, "RATE", MOUNT, "most bytes per second for that", 0,
+		false, set_prefetch_rate},
+	{"record", 0, "FILE", MOUNT, "write the order of first reads to FILE",
+		0, false, set_record},
+	{"offline", 0, "POLICY", MOUNT,
+		"block, eio or SECONDS: what a read does while the\n"
+		"network is gone",
+		0, false, set_offline},
+	{"platform", 0, "P", IMAGES,
+		"OS/ARCH[/VARIANT]; default: that of this machine",
+		AT(platform), false, NULL},
+	{"authfile", 0, "FILE", IMAGES, "credentials; default: the usual files",
+		AT(authfile), true, NULL},
+	{"cert-dir", 0, "DIR", IMAGES, "certificates for the registry",
+		AT(cert_dir), true, NULL},
+	{"plain-http", 0, NULL, IMAGES, "the registry speaks http, not https",
+		AT(plain_http), false, NULL},
+	{"blobs", 0, "PATH|URL", IMAGES,
+		"where a bundle's blobs are; default: beside it", AT(blobs),
+		true, NULL},
+	{"option", 'o', "OPTS", MOUNT,
+		"mount options, and every option above as NAME[=VALUE]", 0,
+		false, set_option},
+	{"lazy", 'l', NULL, LD_CMD_UMOUNT, "detach now, end when unused",
+		AT(lazy), false, NULL},
+	{"json", 0, NULL, LD_CMD_STATUS | LD_CMD_INSPECT,
+		"one JSON object instead of text", AT(json), false, NULL},
+	{"quiet", 'q', NULL, IMAGES, "errors only", AT(quiet), false, NULL},
+	{"verbose", 'v', NULL, IMAGES, "say more", AT(verbose), false, NULL},
+	{"help", 'h', NULL, ALL, "this text", AT(help), false, NULL},
+	{NULL, 0, NULL, 0, NULL, 0, false, NULL},
+};
+
+const struct ld_cli_command ld_cli_commands[] = {
+	{"mount", LD_CMD_MOUNT, "IMAGE DIR", 2, 2,
+		"show an image as a file tree",
+		"Mount IMAGE at DIR; its contents are fetched when they are "
+		"read.\n"
+		"IMAGE is [docker://]HOST[:PORT]/NAME[:TAG|@DIGEST], "
+		"oci:PATH[:TAG], or the\n"
+		"path or http(s) URL of a RAFS bootstrap."},
+	{"umount", LD_CMD_UMOUNT, "DIR", 1, 1, "end a mount",
+		"Unmount DIR; returns when the mount and its process are "
+		"gone."},
+	{"status", LD_CMD_STATUS, "[DIR]", 0, 1, "what a mount does",
+		"Show the state and the counters of the mount at DIR, or list "
+		"all mounts."},
+	{"inspect", LD_CMD_INSPECT, "IMAGE", 1, 1,
+		"the layers of an image and how they can be loaded",
+		"Show the layers of IMAGE, their formats, and whether they can "
+		"be loaded\n"
+		"lazily and why."},
+	{NULL, 0, NULL, 0, 0, NULL, NULL},
+};
+
+int ld_cli_check(const struct ld_cli *c, struct err *e)
+{
+	if (c->quiet && c->verbose)
+		return err_set_kind(e, ERR_USAGE, -EINVAL,
+			"--quiet and --verbose exclude each other");
+	if (c->wants_uring_transport && c->backend == RT_BACKEND_THREADS)
+		return err_set_kind(e, ERR_USAGE, -EINVAL,
+			"--transport=uring needs --io-backend=uring");
+	if (c->wants_uring_transport)
+		return not_yet("transport", "uring", e);
+	return 0;
+}
+
+/* ---- help ---- */
+
+#define HELP_COLUMN 26
+
+static void print_option(const struct ld_cli_option *o, FILE *out)
+{
+	const char *s = o->help;
+	int used, n;
+
+	if (o->letter)
+		used = fprintf(out, "  -%c, ", o->letter);
+	else
+		used = fprintf(out, "      ");
+	used += fprintf(out, "--%s%s%s", o->name, o->arg ? " " : "",
+		o->arg ? o->arg : "");
+	for (;;) {
+		n = (int)strcspn(s, "\n");
+		(void)fprintf(out, "%*s%.*s\n",
+			used < HELP_COLUMN ? HELP_COLUMN - used : 1, "", n, s);
+		if (!s[n])
+			return;
+		s += n + 1;
+		used = 0;
+	}
+}
+
+static void print_program_help(FILE *out)
+{
+	const struct ld_cli_command *c;
+
+	(void)fprintf(out,
+		"usage: sluice COMMAND [OPTION...] [ARGUMENT...]\n\n"
+		"Mount container images before they are downloaded.\n\n"
+		"commands:\n");
+	for (c = ld_cli_commands; c->name; c++)
+		(void)fprintf(out, "  %-10s%s\n", c->name, c->summary);
+	(void)fprintf(out,
+		"\n'sluice COMMAND --help' shows the options of one.\n\n"
+		"  -h, --help              this text\n"
+		"      --version           version and what is built in\n");
+}
+
+void ld_cli_help(enum ld_cmd cmd, FILE *out)
+{
+	const struct ld_cli_command *c = ld_cli_commands;
+	const struct ld_cli_option *o;
+
+	while (c->name && c->cmd != cmd)
+		c++;
+	if (!c->name) {
+		print_program_help(out);
+		return;
+	}
+	(void)fprintf(out, "usage: sluice %s [OPTION...] %s\n\n%s\n\n", c->name,
+		c->args, c->help);
+	for (o = ld_cli_options; o->name; o++)
+		if (o->cmds & (unsigned)cmd)
+			print_option(o, out);
+}
