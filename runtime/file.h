@@ -48,8 +48,9 @@ enum rt_io_flags {
 /*
  * One file operation. Zero it, set what is public, start it; reusable after
  * done. Cancellation: result is -ECANCELED if the engine could stop it, else
- * whatever it came to. A deadline that passes gives -ETIMEDOUT; the
- * descriptor and the buffer still belong to the operation until done.
+ * whatever it came to. A deadline that passes gives -ETIMEDOUT, whatever the
+ * operation came to (moved says how much; a descriptor opened too late is
+ * closed); its own descriptor and buffer still belong to it until done.
  */
 struct rt_io {
 	struct rt_op op;
@@ -58,40 +59,46 @@ struct rt_io {
 	uint32_t deadline_ms; /* from start; 0: none */
 
 	/* private to the runtime */
-	uint8_t kind, phase;
+	uint8_t kind, marks;
+	uint8_t tries; /* EAGAINs in a row */
+	bool in_pool;  /* a pool thread has it, or will */
 	int fd;
 	union {
 		struct {
-			struct iovec one;
-			const struct iovec *iov;
+			struct iovec one, part;
+			const struct iovec *iov; /* what is left, */
 			unsigned iov_count;
+			size_t skip;  /* less so much of its first */
+			size_t limit; /* fault engine: most for one try */
 			uint64_t off;
+			struct rt_vbuf *vbuf;
 		} rw;
 		struct {
 			uint64_t off, len;
 			int mode;
 		} range;
 		struct {
-			const char *path;
+			const char *name;
 			int flags;
 			mode_t mode;
-			void *statx_buf;
 			unsigned mask;
+			struct statx *stx;
 		} path;
 		struct {
 			uint32_t events;
 			bool exclusive;
+			int dup_fd;
 		} poll;
 		struct {
 			uint32_t cmd_op;
 			uint8_t payload[80];
 		} cmd;
 	} u;
-	int64_t moved;
-	uint64_t tag; /* generation, so that a late event finds nobody */
-	struct rt_timer timer;
-	struct rt_job *pool_job;
-	struct rt_task task;
+	int64_t moved; /* bytes so far */
+	int64_t res;   /* of the last try, from a pool thread */
+	struct rt_timer deadline, again;
+	struct rt_work pooled;
+	struct rt_task home;
 };
 
 /* All of these: ON_WORKER. buf/iov/path are borrowed until done. */

@@ -96,13 +96,21 @@ void rt_block_on_done(struct rt_op *op, int64_t result);
 
 /* ---- jobs: CPU work (decode, digest) ---- */
 
+/* An entry of a thread pool's queue; private to the runtime. */
+struct rt_work {
+	struct list node;
+	void (*run)(struct rt_work *k);
+	enum rt_class cls;
+};
+
 struct rt_job {
 	void (*work)(struct rt_job *j); /* IN_JOB */
 	void (*done)(struct rt_job *j); /* ON_WORKER: on home */
 	struct rt_worker *home;
-	enum rt_class cls;   /* demand goes first */
-	struct rt_task task; /* private */
-	struct rt_job *next; /* private */
+	enum rt_class cls; /* demand goes first */
+	/* private to the runtime */
+	struct rt_work pooled;
+	struct rt_task task;
 };
 
 /* ANY_THREAD. Never fails; work runs in the pool, then done on j->home. */
@@ -112,11 +120,17 @@ void rt_job_submit(struct rt_job *j);
 
 struct rt_timer {
 	void (*fire)(struct rt_timer *t);
-	uint64_t due_ms;   /* private */
-	size_t heap_index; /* private; 0 when not armed */
+	/* private to the runtime: a node of the worker's pairing heap */
+	uint64_t due_ns;
+	struct rt_timer *child, *next, *prev;
+	bool armed;
 };
 
-/* (Re)arm: fire runs once on this worker after ms. ON_WORKER. */
+/*
+ * (Re)arm: fire runs once on this worker, not before ms have passed, never
+ * inside this call. Zero t before its first use. An armed timer does not hold
+ * up rt_stop: it is forgotten. ON_WORKER.
+ */
 void rt_timer_start(struct rt_worker *w, struct rt_timer *t, uint64_t ms);
 /* fire will not run. Fine when not armed. ON_WORKER. */
 void rt_timer_stop(struct rt_worker *w, struct rt_timer *t);

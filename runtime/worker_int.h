@@ -73,7 +73,6 @@ struct rt_worker {
 	unsigned stage;   /* of the runtime, as this worker saw it last */
 	bool idle;        /* counted in rt->idle */
 	pthread_t thread;
-	bool joinable;
 	int start_result;
 	struct err start_err;
 };
@@ -86,11 +85,14 @@ enum rt_stage {
 	RT_ENDED
 };
 
+/* What the starter says when all workers have tried to make an engine. */
+enum rt_verdict { RT_GO, RT_ONCE_MORE, RT_QUIT };
+
 struct rt {
 	struct rt_options opt; /* every 0 replaced by the real number */
 	char name[12];
 	enum rt_backend backend;
-	char reason[400];
+	char reason[600];
 	struct rt_worker *workers;         /* owned, opt.workers of them */
 	struct rt_channel *channel;        /* owned by the scheduler */
 	struct rt_pool *jobs, *files;      /* owned */
@@ -104,10 +106,11 @@ struct rt {
 
 	pthread_mutex_t lock; /* guards the rest */
 	pthread_cond_t changed;
-	unsigned idle;    /* workers with nothing left in this stage */
-	unsigned started; /* workers that made, or failed to make, an engine */
-	unsigned gate;    /* 0 wait, 1 go, 2 go with the threads engine */
-	bool running;     /* somebody is inside the calling thread's loop */
+	unsigned idle;     /* workers with nothing left in this stage */
+	unsigned reported; /* workers whose start_result is set, this round */
+	unsigned round;    /* counted up with each verdict */
+	enum rt_verdict verdict;
+	bool running; /* somebody is inside the calling thread's loop */
 	bool threads_up;
 };
 
@@ -122,3 +125,14 @@ static inline bool rt_worker_is_asleep(const struct rt_worker *w)
 {
 	return atomic_load(&w->asleep);
 }
+/* The doorbell rang: make it silent. ON_WORKER. */
+void rt_worker_hush(struct rt_worker *w);
+
+/* Make the engine. On the worker's own thread; 0, or -errno and start_err. */
+int rt_worker_open(struct rt_worker *w);
+/* The end of rt_worker_open. */
+void rt_worker_close(struct rt_worker *w);
+/* Turn after turn, until the runtime has ended or *until. ON_WORKER. */
+void rt_worker_loop(struct rt_worker *w, const bool *until);
+/* Say that this thread is w (NULL: no worker any more). */
+void rt_worker_become(struct rt_worker *w);
