@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a layer is, and the format-independent end of it; see layer.h. */
+#include "loader/layer.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "loader/toc_fetch.h"
+#include "runtime/base/mem.h"
+#include "runtime/base/util.h"
+
+const char *ld_format_name(enum ld_format f)
+{
+	switch (f) {
+	case LD_FORMAT_TAR:
+		return "tar";
+	case LD_FORMAT_TAR_GZIP:
+		return "tar+gzip";
+	case LD_FORMAT_TAR_ZSTD:
+		return "tar+zstd";
+	case LD_FORMAT_ESTARGZ:
+		return "estargz";
+	case LD_FORMAT_ZSTD_CHUNKED:
+		return "zstd:chunked";
+	case LD_FORMAT_RAFS_V5:
+		return "rafs-v5";
+	case LD_FORMAT_RAFS_V6:
+		return "rafs-v6";
+	case LD_FORMAT_NYDUS_V3:
+		return "nydus-v3";
+	case LD_FORMAT_UNKNOWN:
+		break;
+	}
+	return "unknown";
+}
+
+void ld_layer_fini(struct ld_layer *l)
+{
+	ld_tree_destroy(l->tree);
+	buf_fini(&l->map);
+	*l = (struct ld_layer){0};
+}
+
+/* ---- recognising ---- */
+
+/* The media types of layers, without "; parameters". */
+static const struct {
+	const char *type;
+	enum ld_format format;
+} media_types[] = {
+	{"application/vnd.oci.image.layer.v1.tar", LD_FORMAT_TAR},
+	{"application/vnd.oci.image.layer.v1.tar+gzip", LD_FORMAT_TAR_GZIP},
+	{"application/vnd.oci.image.layer.v1.tar+zstd", LD_FORMAT_TAR_ZSTD},
+	{"application/vnd.oci.image.layer.nondistributable.v1.tar",
+		LD_FORMAT_TAR},
+	{"application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+		LD_FORMAT_TAR_GZIP},
+	{"application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+		LD_FORMAT_TAR_ZSTD},
+	{"application/vnd.docker.image.rootfs.diff.tar", LD_FORMAT_TAR},
+	{"application/vnd.docker.image.rootfs.diff.tar.gzip",
+		LD_FORMAT_TAR_GZIP},
+	{"application/vnd.docker.image.rootfs.diff.tar.zstd",
+		LD_FORMAT_TAR_ZSTD},
+	{"application/vnd.docker.image.rootfs.foreign.diff.tar", LD_FORMAT_TAR},
+	{"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+		LD_FORMAT_TAR_GZIP},
+	{"application/vnd.oci.image.layer.nydus.blob.v1", LD_FORMAT_RAFS_V6},
+};
+
+static enum ld_format format_of_media_type(const char *type)
+{
+	size_t len = strcspn(type, "; ");
+
+	for (size_t i = 0; i < ARRAY_LEN(media_types); i++)
+		if (strlen(media_types[i].type) == len &&
+			!strncmp(type, media_types[i].type, len))
+			return media_types[i].format;
+	return LD_FORMAT_UNKNOWN;
+}
+
+enum ld_format ld_layer_recognise(
+	const struct ld_layer_desc *d, bool *ret_lazy, const char **ret_why)
+{
+	const char *type = d->media_type ? d->media_type : "";
+	enum ld_format f = format_of_media_type(type);
+	bool has_toc = d->toc.algo != DIGEST_NONE;
+
+	*ret_lazy = false;
+	switch (f) {
+	case LD_FORMAT_TAR_GZIP:
+		if (!has_toc || !d->toc_is_estargz) {
+			*ret_why = "no eStargz TOC digest in the manifest: the "
+				   "whole layer must be read first";
+			return f;
+		}
+		f = LD_FORMAT_ESTARGZ;
+		break;
+	case LD_FORMAT_TAR_ZSTD:
+		if (!has_toc || d->toc_is_estargz) {
+			*ret_why = "no zstd:chunked TOC digest in the "
+				   "manifest: the whole layer must be read "
+				   "first";
+			return f;
+		}
+		f = LD_FORMAT_ZSTD_CHUNKED;
+		break;
+	case LD_FORMAT_TAR:
+		*ret_why = "a tar without a table of contents: the whole layer "
+			   "must be read first";
+		return f;
+	case LD_FORMAT_RAFS_V6:
+		*ret_why = "a RAFS blob of a Nydus image, described by the "
+			   "image's bootstrap";
+		return f;
+	default:
+		*ret_why = strstr(type, "+encrypted")
+		                   ? "the layer is encrypted"
+		                   : "the media type is not known";
+		return f;
+	}
+	*ret_lazy = true;
+	*ret_why = "the TOC digest is in the manifest";
+	return f;
+}
+
+/* ---- loading ---- */
+
+static int refuse(const struct ld_layer_desc *d, enum ld_format f,
+	const char *why, struct err *e)
+{
+	char id[DIGEST_MAX_TEXT];
+
+	if (f == LD_FORMAT_UNKNOWN)
+		return err_set(e, -EOPNOTSUPP,
+			"layer '%s' of media type '%.100s' cannot be read: %s",
+			digest_text(&d->digest, id),
+			d->media_type ? d->media_type : "", why);
+	return err_set(e, -EOPNOTSUPP,
+		"layer '%s' is %s, which cannot be read yet: %s",
+		digest_text(&d->digest, id), ld_format_name(f), why);
+}
+
+int ld_layer_load(struct rt *rt, const struct ld_layer_desc *d,
+	struct bc_source *src, struct ld_layer *ret, struct err *e)
+{
+	char id[DIGEST_MAX_TEXT];
+	const char *why;
+	bool is_lazy;
+	enum ld_format f = ld_layer_recognise(d, &is_lazy, &why);
+	int r;
+
+	if (!is_lazy)
+		return refuse(d, f, why, e);
+	r = f == LD_FORMAT_ESTARGZ ? toc_fetch_estargz(rt, d, src, ret, e)
+	                           : toc_fetch_zstd(rt, d, src, ret, e);
+	if (r)
+		(void)err_wrap(e, "%s layer '%s'", ld_format_name(f),
+			digest_text(&d->digest, id));
+	return r;
+}

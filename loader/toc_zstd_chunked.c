@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The TOC of zstd:chunked layers (containers/storage, pkg/chunked): every chunk
+ * is whole zstd frames of its own, which end where the file's next chunk
+ * begins, the last at the file's endOffset. Holes ("zeros" chunks) have a place
+ * in the blob too but are not fetched.
+ */
+#include <errno.h>
+#include <inttypes.h>
+
+#include "loader/layer.h"
+#include "loader/toc_layer.h"
+
+/* The file whose chunks are coming. */
+struct source {
+	uint64_t limit; /* of the blob: where data end */
+	uint64_t end;   /* of the file in the blob */
+	uint64_t last;  /* where its last chunk began */
+};
+
+static int open_file(
+	struct source *s, const struct toc_entry *entry, struct err *e)
+{
+	if (!entry->has_offset || entry->end_offset == 0)
+		return err_set(e, -EOPNOTSUPP,
+			"the TOC does not say where '%.200s' ends in the blob "
+			"(made by stargz' converter)",
+			entry->name);
+	if (entry->end_offset > s->limit || entry->offset >= entry->end_offset)
+		return err_set(e, -EPROTO,
+			"'%.200s' lies at %" PRIu64 " to %" PRIu64
+			", outside the blob's %" PRIu64 " bytes of data",
+			entry->name, entry->offset, entry->end_offset,
+			s->limit);
+	s->end = entry->end_offset;
+	s->last = entry->offset;
+	return 0;
+}
+
+static int add_data(struct toc_layer *t, struct source *s,
+	const struct toc_entry *entry, struct err *e)
+{
+	int r;
+
+	if (entry->type == TOC_REG) {
+		r = open_file(s, entry, e);
+		if (r)
+			return r;
+	} else {
+		if (entry->offset <= s->last || entry->offset >= s->end)
+			return err_set(e, -EPROTO,
+				"the chunk of '%.200s' at %" PRIu64
+				" of the blob does not follow the one before",
+				entry->name, entry->offset);
+		t->chunks[t->chunk_count - 1].src_end = entry->offset;
+		s->last = entry->offset;
+	}
+	return toc_layer_add_chunk(t, entry, entry->offset, s->end, 0, e);
+}
+
+static int read_entries(struct toc_layer *t, struct toc_reader *rd,
+	struct source *s, struct err *e)
+{
+	struct toc_entry entry;
+	bool has_data;
+	int r;
+
+	while ((r = toc_reader_next(rd, &entry, e)) == 1) {
+		r = toc_layer_add(t, &entry, &has_data, e);
+		if (!r && has_data)
+			r = add_data(t, s, &entry, e);
+		if (r)
+			return r;
+	}
+	return r;
+}
+
+int ld_toc_parse_zstd_chunked(const uint8_t *toc, size_t len,
+	const struct ld_layer_desc *d, struct ld_layer *ret, struct err *e)
+{
+	struct ld_layer layer = {.format = LD_FORMAT_ZSTD_CHUNKED};
+	struct source s = {.limit = d->toc_off > 0 ? d->toc_off : d->size};
+	struct toc_layer t;
+	struct toc_reader rd;
+	int r;
+
+	if (s.limit == 0)
+		s.limit = INT64_MAX;
+	r = toc_layer_init(&t, e);
+	if (r)
+		return r;
+	toc_reader_init(&rd, toc, len);
+	r = read_entries(&t, &rd, &s, e);
+	toc_reader_fini(&rd);
+	if (!r)
+		r = toc_layer_finish(&t, d, BC_CODEC_ZSTD, &layer, e);
+	toc_layer_fini(&t);
+	if (!r)
+		*ret = layer;
+	return r;
+}
