@@ -78,6 +78,18 @@ def application(path):
             tar.addfile(m, io.BytesIO(data))
 
 
+def trim(path):
+    """Cut the padding behind the archive's end to the two blocks that end it.
+
+    tarfile fills up to 10240 bytes; skopeo's zstd:chunked writer stops reading
+    at the end of the archive and takes the rest for a short write.
+    """
+    with tarfile.open(path) as tar:
+        end = max(m.offset_data + (m.size + 511) // 512 * 512 if m.isreg()
+                  else m.offset_data for m in tar)
+    os.truncate(path, end + 1024)
+
+
 def main():
     layout = sys.argv[1]
     with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(layout))) as tmp:
@@ -88,6 +100,8 @@ def main():
                        check=True, stdin=subprocess.DEVNULL)
         split(root, base, python)
         application(app)
+        for path in (base, python, app):
+            trim(path)
         Layout(layout).add_image("python", [base, python, app],
                                  ("/usr/bin/python3", "/app/hello.py"))
 
