@@ -7,10 +7,13 @@
  */
 #pragma once
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "blobcache/map.h"
+#include "blobcache/readybits.h"
 #include "runtime/base/digest.h"
 #include "runtime/base/err.h"
 #include "runtime/file.h"
@@ -20,9 +23,13 @@ struct bc_store;
 /*
  * Open or make the directory (with parents). Refused if it belongs to someone
  * else or others may write to it. path NULL: the default place. A read-only
- * directory is opened with read_only set in the store. INIT_ONLY.
+ * directory is opened with read_only set in the store. The default place is
+ * $SLUICE_CACHE, else $XDG_CACHE_HOME/sluice, else /var/cache/sluice for root
+ * and
+ * ~/.cache/sluice for others. INIT_ONLY.
  */
 int bc_store_open(const char *path, struct bc_store **ret, struct err *e);
+/* All its cache files are closed. NULL is fine. INIT_ONLY. */
 void bc_store_close(struct bc_store *s);
 const char *bc_store_path(const struct bc_store *s);
 int bc_store_dirfd(const struct bc_store *s);
@@ -43,21 +50,30 @@ int bc_store_get(
 struct bc_cachefile {
 	struct rt_file data;      /* -1: nothing is cached (read-only, full) */
 	const struct bc_map *map; /* borrowed */
-	bool read_only, sealed;
+	bool read_only, sealed;   /* as they were found at open */
 	/* private */
 	struct bc_store *store;
 	int ready_fd;
 	void *ready; /* mmapped header and bitmaps */
 	size_t ready_len;
+	int guard; /* of that mapping */
+	struct bc_ready bits;
+	bool durable_only; /* read-only, and written by another boot */
+	_Atomic uint64_t *distrusted; /* owned; read-only: bits cleared here */
+	pthread_mutex_t lock;         /* guards stores */
+	unsigned stores;              /* stores on their way */
 };
 
 /*
  * blobs/<algo>/<hex>/<map id>/ with its data file truncated to the device's
- * size and its ready file; the map is stored there if it is not yet. A ready
- * file that does not fit is made anew. INIT_ONLY.
+ * size and its ready file; the map is stored there if it is not yet. Files that
+ * do not fit are made anew. What the disk refuses costs caching only: then
+ * data.fd is -1 and this is logged. *ret must not move. -EINVAL (a digest is
+ * none), -errno of a lock. INIT_ONLY.
  */
 int bc_cachefile_open(struct bc_store *s, const struct digest *blob,
 	const struct bc_map *map, struct bc_cachefile *ret, struct err *e);
+/* No store is on its way. INIT_ONLY. */
 void bc_cachefile_close(struct bc_cachefile *c);
 
 /* All of chunks [first, first + count) ready? ANY_THREAD. */
@@ -68,17 +84,24 @@ bool bc_cachefile_is_ready(
 uint64_t bc_cachefile_generation(const struct bc_cachefile *c);
 /* The chunk's bytes are in the data file. ANY_THREAD. */
 void bc_cachefile_set_ready(struct bc_cachefile *c, uint32_t chunk);
-/* It turned out not to hold what it should. ANY_THREAD. */
+/*
+ * It turned out not to hold what it should; a data file that was cut short
+ * loses all its bits. The generation moves. ANY_THREAD.
+ */
 void bc_cachefile_clear_ready(struct bc_cachefile *c, uint32_t chunk);
 /*
- * Hold off eviction around write and set_ready (shared lock). 0 or -errno: then
- * nothing is written. ANY_THREAD.
+ * Hold off eviction around write and set_ready (shared lock). 0, -EROFS
+ * (sealed, read-only, or nothing is cached) or -errno: then nothing is written.
+ * ANY_THREAD.
  */
 int bc_cachefile_store_begin(struct bc_cachefile *c);
 void bc_cachefile_store_end(struct bc_cachefile *c);
 /* Bytes of ready chunks. Walks the bitmap. ANY_THREAD. */
 uint64_t bc_cachefile_ready_bytes(const struct bc_cachefile *c);
-/* fdatasync, then the durable bits. BLOCKING. 0 or -errno. */
+/*
+ * fdatasync, then the durable bits. -EAGAIN: something was evicted meanwhile,
+ * try later. Another error: what was not durable is no longer ready. BLOCKING.
+ */
 int bc_cachefile_sync(struct bc_cachefile *c);
 /* Less than 5 % free on the file system, or over the limit. ANY_THREAD. */
 bool bc_store_is_full(struct bc_store *s);

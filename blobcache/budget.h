@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A bound on the memory of everything that is on its way. Who does not fit
+ * waits for its turn: demand before prefetch, each in order; prefetch gets at
+ * most half. What is larger than the bound goes alone.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "runtime/base/list.h"
+#include "runtime/op.h"
+
+struct bc_budget {
+	pthread_mutex_t lock; /* guards all of it, and waiting tickets */
+	uint64_t limit, used;
+	struct list waiting[RT_CLASSES];
+};
+
+/* Embedded in who asks; zero it. */
+struct bc_ticket {
+	/* The bytes are yours now. Runs in the thread that gave some back. */
+	void (*granted)(struct bc_ticket *t);
+	struct list node;
+	uint64_t bytes;
+	enum rt_class cls;
+	bool is_waiting;
+};
+
+/* 0 or -errno. */
+int bc_budget_init(struct bc_budget *b, uint64_t limit);
+/* Nobody holds or waits. */
+void bc_budget_fini(struct bc_budget *b);
+/* True: granted at once. False: t->granted will be called. ANY_THREAD. */
+bool bc_budget_take(struct bc_budget *b, struct bc_ticket *t, uint64_t bytes,
+	enum rt_class cls);
+/* Give t's bytes back. ANY_THREAD. */
+void bc_budget_give(struct bc_budget *b, struct bc_ticket *t);
+/* If t still waits it waits among the demands. ANY_THREAD. */
+void bc_budget_promote(struct bc_budget *b, struct bc_ticket *t);

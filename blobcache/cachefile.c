@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The cache file of one blob and map: `data`, `ready` and `map` in a directory
+ * of their own.
+ *
+ * Opening holds an exclusive lock on that directory. A pair of data and ready
+ * that does not fit is not mended but replaced by new files: a process that has
+ * the old ones open goes on with them, undisturbed and apart.
+ *
+ * Whatever fails here only costs caching: data.fd is -1, or stores are refused,
+ * and readers get their bytes from flights.
+ */
+#include "blobcache/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "blobcache/guard.h"
+#include "blobcache/store_int.h"
+#include "runtime/base/cleanup.h"
+#include "runtime/base/log.h"
+#include "runtime/base/util.h"
+
+#define LOG_TOPIC "store"
+
+/* blobs/<algo>/<hex>/<map id>, from digests alone. */
+static void dir_name(const struct digest *blob, const struct digest *map_id,
+	char ret[STORE_MAX_REL])
+{
+	char b[2 * DIGEST_MAX_BYTES + 1], m[2 * DIGEST_MAX_BYTES + 1];
+
+	(void)snprintf(ret, STORE_MAX_REL, "blobs/%s/%s/%s", /* fits */
+		digest_algo_name(blob->algo), digest_hex(blob, b),
+		digest_hex(map_id, m));
+}
+
+static int open_file(int dir, const char *name, int flags, struct stat *ret)
+{
+	int fd, r = 0;
+
+	fd = openat(
+		dir, name, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, ret) < 0)
+		r = -errno;
+	else if (!S_ISREG(ret->st_mode))
+		r = -EPROTO;
+	if (r == 0)
+		return fd;
+	(void)close(fd); /* nothing was written */
+	return r;
+}
+
+/* Map the ready file; len is its checked size. Takes fd on success. */
+static int map_ready(struct bc_cachefile *c, int fd, size_t len)
+{
+	int prot = c->read_only ? PROT_READ : PROT_READ | PROT_WRITE;
+	int guard, r;
+	void *p;
+
+	p = mmap(NULL, len, prot, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	guard = bc_guard_add(p, len);
+	if (guard < 0) {
+		r = guard;
+		goto fail;
+	}
+	r = bc_ready_attach(p, len, c->map, &c->bits);
+	if (r == 0 && bc_guard_is_broken(guard))
+		r = -EIO;
+	if (r < 0)
+		goto fail;
+	c->guard = guard;
+	c->ready_fd = fd;
+	c->ready = p;
+	c->ready_len = len;
+	return 0;
+
+fail:
+	bc_guard_remove(guard);
+	(void)munmap(p, len); /* a whole mapping of ours */
+	return r;
+}
+
+/* Both files are there and fit the map and each other. */
+static int attach(struct bc_cachefile *c, int dir)
+{
+	CLEANUP_FD int ready = -1;
+	CLEANUP_FD int data = -1;
+	int flags = c->read_only ? O_RDONLY : O_RDWR, r;
+	struct stat rst, dst;
+
+	ready = open_file(dir, "ready", flags, &rst);
+	if (ready < 0)
+		return ready;
+	data = open_file(dir, "data", flags, &dst);
+	if (data < 0)
+		return data;
+	if ((uint64_t)rst.st_size != bc_ready_len(c->map->chunk_count) ||
+		(uint64_t)dst.st_size != c->map->device_size)
+		return -EPROTO;
+	r = map_ready(c, ready, (size_t)rst.st_size);
+	if (r < 0)
+		return r;
+	(void)take_fd(&ready); /* it is c's */
+	rt_file_init(&c->data, take_fd(&data));
+	return 0;
+}
+
+/* All blocks there, so that a later store into the mapping needs none. */
+static int allocate(int fd, size_t len)
+{
+	static const uint8_t zeros[4096];
+	size_t off;
+	int r = 0;
+
+	if (fallocate(fd, 0, 0, (off_t)len) == 0)
+		return 0;
+	if (errno != EOPNOTSUPP)
+		return -errno;
+	for (off = 0; r == 0 && off < len; off += sizeof(zeros))
+		r = store_write_all(fd, zeros, sizeof(zeros), off);
+	return r;
+}
+
+static int make_ready(const struct bc_cachefile *c, int dir)
+{
+	CLEANUP_FD int fd = -1;
+	uint64_t header[512] = {0}; /* a page, aligned */
+	struct stat st;
+	int r;
+
+	fd = open_file(dir, "ready", O_RDWR | O_CREAT | O_EXCL, &st);
+	if (fd < 0)
+		return fd;
+	r = allocate(fd, bc_ready_len(c->map->chunk_count));
+	if (r < 0)
+		return r;
+	bc_ready_format(header, c->map, c->store->boot_id);
+	return store_write_all(fd, header, sizeof(header), 0);
+}
+
+static int make_data(const struct bc_cachefile *c, int dir)
+{
+	CLEANUP_FD int fd = -1;
+	struct stat st;
+
+	fd = open_file(dir, "data", O_RDWR | O_CREAT | O_EXCL, &st);
+	if (fd < 0)
+		return fd;
+	if (ftruncate(fd, (off_t)c->map->device_size) < 0)
+		return -errno;
+	return 0;
+}
+
+/*
+ * New files for both. The old bits go first and for good: they must never be
+ * seen beside new data.
+ */
+static int make_anew(struct bc_cachefile *c, int dir)
+{
+	int r;
+
+	if (unlinkat(dir, "ready", 0) < 0 && errno != ENOENT)
+		return -errno;
+	if (fsync(dir) < 0)
+		return -errno;
+	if (unlinkat(dir, "data", 0) < 0 && errno != ENOENT)
+		return -errno;
+	r = make_data(c, dir);
+	if (r == 0)
+		r = make_ready(c, dir);
+	return r < 0 ? r : attach(c, dir);
+}
+
+/* The map beside its data, so that a later mount needs no source for it. */
+static void keep_map(struct bc_cachefile *c, int dir, const char *dir_path)
+{
+	char rel[STORE_MAX_REL + 8];
+	struct buf b;
+	bool same;
+	int r;
+
+	buf_init(&b, c->map->base_len);
+	same = buf_read_file(&b, dir, "map") == 0 &&
+	       b.len == c->map->base_len &&
+	       memcmp(b.data, c->map->base, b.len) == 0;
+	buf_fini(&b);
+	if (same)
+		return;
+	(void)snprintf(rel, sizeof(rel), "%s/map", dir_path); /* fits */
+	r = store_put(c->store, rel, c->map->base, c->map->base_len);
+	if (r < 0)
+		log_warn("cannot keep '%s/%s' (error %d), going on without",
+			c->store->path, rel, -r);
+}
+
+/* Nothing of this is ours to write: bits that turn out wrong are kept aside. */
+static int open_read_only(struct bc_cachefile *c, int dir)
+{
+	int r;
+
+	if (flock(dir, LOCK_SH) < 0)
+		return -errno;
+	r = attach(c, dir);
+	if (r < 0)
+		return r;
+	c->durable_only = !bc_ready_is_boot(&c->bits, c->store->boot_id);
+	c->distrusted = mem_calloc(c->bits.words, sizeof(*c->distrusted));
+	return c->distrusted ? 0 : -ENOMEM;
+}
+
+static int open_writable(struct bc_cachefile *c, const char *dir_path)
+{
+	CLEANUP_FD int dir = -1;
+	char inside[STORE_MAX_REL + 8];
+	int r;
+
+	(void)snprintf(inside, sizeof(inside), "%s/map", dir_path); /* fits */
+	r = store_make_parents(c->store->dirfd, inside);
+	if (r < 0)
+		return r;
+	dir = openat(
+		c->store->dirfd, dir_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0 || flock(dir, LOCK_EX) < 0)
+		return -errno;
+	keep_map(c, dir, dir_path);
+	r = attach(c, dir);
+	if (r == -ENOENT || r == -EPROTO || r == -ELOOP)
+		r = make_anew(c, dir);
+	if (r < 0)
+		return r;
+	/* Whoever came first in this boot has done it, under the same lock. */
+	if (!bc_ready_is_boot(&c->bits, c->store->boot_id))
+		bc_ready_new_boot(&c->bits, c->store->boot_id);
+	c->sealed = bc_ready_is_sealed(&c->bits);
+	return bc_guard_is_broken(c->guard) ? -EIO : 0;
+}
+
+int bc_cachefile_open(struct bc_store *s, const struct digest *blob,
+	const struct bc_map *map, struct bc_cachefile *ret, struct err *e)
+{
+	CLEANUP_FD int dir = -1;
+	struct bc_cachefile *c = ret;
+	char path[STORE_MAX_REL];
+	int r;
+
+	if (digest_len(blob->algo) == 0 || digest_len(map->id.algo) == 0)
+		return err_set(e, -EINVAL, "a cache file needs two digests");
+	*c = (struct bc_cachefile){.data.fd = -1,
+		.ready_fd = -1,
+		.guard = -1,
+		.map = map,
+		.store = s,
+		.read_only = s->read_only};
+	r = pthread_mutex_init(&c->lock, NULL);
+	if (r != 0)
+		return err_sys(e, -r, "cannot make a lock for a cache file");
+	dir_name(blob, &map->id, path);
+	if (s->read_only) {
+		dir = openat(
+			s->dirfd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		r = dir < 0 ? -errno : open_read_only(c, dir);
+	} else {
+		r = open_writable(c, path);
+	}
+	if (r < 0) {
+		if (!s->read_only || r != -ENOENT)
+			log_warn("cannot use '%s/%s' (error %d), caching "
+				 "nothing of this blob",
+				s->path, path, -r);
+		bc_cachefile_close(c);
+		(void)pthread_mutex_init(&c->lock, NULL); /* worked before */
+		c->map = map;
+		c->store = s;
+		c->read_only = true;
+	}
+	return 0;
+}
+
+void bc_cachefile_close(struct bc_cachefile *c)
+{
+	if (c->data.fd >= 0)
+		(void)close(c->data.fd); /* synced by its owner, or lost */
+	bc_guard_remove(c->guard);
+	if (c->ready)
+		(void)munmap(c->ready, c->ready_len); /* a whole mapping */
+	if (c->ready_fd >= 0)
+		(void)close(c->ready_fd); /* written through the mapping */
+	mem_free(c->distrusted);
+	(void)pthread_mutex_destroy(&c->lock); /* nobody holds it */
+	*c = (struct bc_cachefile){.data.fd = -1, .ready_fd = -1, .guard = -1};
+}
+
+/* ---- bits ---- */
+
+static bool is_usable(const struct bc_cachefile *c)
+{
+	return c->data.fd >= 0 && !bc_guard_is_broken(c->guard);
+}
+
+static bool is_distrusted(
+	const struct bc_cachefile *c, uint32_t first, uint32_t count)
+{
+	uint32_t i;
+
+	for (i = first; i < first + count; i++)
+		if (atomic_load(&c->distrusted[i / 64]) & 1ull << i % 64)
+			return true;
+	return false;
+}
+
+bool bc_cachefile_is_ready(
+	const struct bc_cachefile *c, uint32_t first, uint32_t count)
+{
+	if (!is_usable(c))
+		return false;
+	if (!bc_ready_test(c->durable_only ? c->bits.durable : c->bits.ready,
+		    first, count))
+		return false;
+	if (c->distrusted && is_distrusted(c, first, count))
+		return false;
+	return !bc_guard_is_broken(c->guard);
+}
+
+uint64_t bc_cachefile_generation(const struct bc_cachefile *c)
+{
+	return is_usable(c) ? bc_ready_generation(&c->bits) : 0;
+}
+
+void bc_cachefile_set_ready(struct bc_cachefile *c, uint32_t chunk)
+{
+	if (is_usable(c) && !c->read_only)
+		bc_ready_set(&c->bits, chunk);
+}
+
+void bc_cachefile_clear_ready(struct bc_cachefile *c, uint32_t chunk)
+{
+	struct stat st;
+
+	if (!is_usable(c))
+		return;
+	if (c->distrusted) {
+		atomic_fetch_or(&c->distrusted[chunk / 64], 1ull << chunk % 64);
+		return;
+	}
+	/*
+	 * A file that was cut short has lost more than this chunk, and the next
+	 * write behind its end would make the rest look like zeros.
+	 */
+	if (fstat(c->data.fd, &st) < 0 ||
+		(uint64_t)st.st_size != c->map->device_size)
+		bc_ready_clear(&c->bits, 0, c->map->chunk_count);
+	else
+		bc_ready_clear(&c->bits, chunk, 1);
+}
+
+uint64_t bc_cachefile_ready_bytes(const struct bc_cachefile *c)
+{
+	uint64_t sum = 0;
+	uint32_t i;
+
+	for (i = 0; i < c->map->chunk_count; i++)
+		if (bc_cachefile_is_ready(c, i, 1))
+			sum += c->map->chunks[i].len;
+	return sum;
+}
+
+/* ---- writing ---- */
+
+/* Mends a data file that was cut short, before anything is written to it. */
+static int check_size(struct bc_cachefile *c)
+{
+	struct stat st;
+
+	if (fstat(c->data.fd, &st) < 0)
+		return -errno;
+	if ((uint64_t)st.st_size == c->map->device_size)
+		return 0;
+	bc_ready_clear(&c->bits, 0, c->map->chunk_count);
+	if (ftruncate(c->data.fd, (off_t)c->map->device_size) < 0)
+		return -errno;
+	return 0;
+}
+
+int bc_cachefile_store_begin(struct bc_cachefile *c)
+{
+	int r = 0;
+
+	if (!is_usable(c) || c->read_only)
+		return -EROFS;
+	(void)pthread_mutex_lock(&c->lock); /* a plain mutex cannot fail */
+	if (c->stores == 0 && flock(c->ready_fd, LOCK_SH | LOCK_NB) < 0)
+		r = -errno;
+	if (r == 0) {
+		c->stores++;
+		r = bc_ready_is_sealed(&c->bits) ? -EROFS : check_size(c);
+	} else {
+		(void)pthread_mutex_unlock(&c->lock);
+		return r;
+	}
+	(void)pthread_mutex_unlock(&c->lock);
+	if (r < 0)
+		bc_cachefile_store_end(c);
+	return r;
+}
+
+void bc_cachefile_store_end(struct bc_cachefile *c)
+{
+	(void)pthread_mutex_lock(&c->lock);
+	if (--c->stores == 0)
+		(void)flock(c->ready_fd, LOCK_UN); /* held, so it works */
+	(void)pthread_mutex_unlock(&c->lock);
+}
+
+/*
+ * Bits that were ready before the fdatasync become durable after it, unless
+ * something was evicted meanwhile: then the next round does it.
+ */
+int bc_cachefile_sync(struct bc_cachefile *c)
+{
+	CLEANUP_FREE uint64_t *snapshot = NULL;
+	uint64_t generation;
+	int r;
+
+	if (!is_usable(c) || c->read_only)
+		return 0;
+	snapshot = mem_calloc(c->bits.words, sizeof(*snapshot));
+	if (!snapshot)
+		return -ENOMEM;
+	generation = bc_ready_generation(&c->bits);
+	bc_ready_snapshot(&c->bits, snapshot);
+	if (fdatasync(c->data.fd) < 0) {
+		r = -errno;
+		bc_ready_clear_not_durable(&c->bits);
+		return r;
+	}
+	r = bc_cachefile_store_begin(c);
+	if (r == -EROFS)
+		return 0;
+	if (r < 0)
+		return r;
+	if (bc_ready_generation(&c->bits) == generation)
+		bc_ready_set_durable(&c->bits, snapshot);
+	else
+		r = -EAGAIN;
+	bc_cachefile_store_end(c);
+	return r;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which groups share a range; see plan.h. */
+#include "blobcache/plan.h"
+
+#include "runtime/base/util.h"
+
+const struct bc_plan_limits bc_plan_network = {.max_gap = 64u << 10,
+	.max_len = 1u << 20,
+	.max_decoded = 8u << 20,
+	.max_groups = 256};
+
+const struct bc_plan_limits bc_plan_local = {.max_groups = 1};
+
+static uint64_t group_end(const struct bc_group *g)
+{
+	return g->src_off + g->src_len;
+}
+
+struct bc_range bc_plan_next(const struct bc_map *m,
+	const struct bc_plan_limits *limits, const uint32_t *wanted,
+	uint32_t first, uint32_t count)
+{
+	const struct bc_group *g = &m->groups[wanted[first]];
+	struct bc_range r = {.off = g->src_off,
+		.len = g->src_len,
+		.decoded = g->dec_len,
+		.first = first,
+		.count = 1};
+	uint64_t end;
+
+	while (first + r.count < count && r.count < limits->max_groups) {
+		g = &m->groups[wanted[first + r.count]];
+		/* Ranges may overlap: spans of one stream share a byte. */
+		if (g->src_off > r.off + r.len &&
+			g->src_off - (r.off + r.len) > limits->max_gap)
+			break;
+		end = max_u64(r.off + r.len, group_end(g));
+		if (end - r.off > limits->max_len ||
+			r.decoded + g->dec_len > limits->max_decoded)
+			break;
+		r.len = end - r.off;
+		r.decoded += g->dec_len;
+		r.count++;
+	}
+	return r;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From wanted groups to ranges of the blob. PURE.
+ *
+ * Neighbours share one request when the bytes between them cost less than
+ * another request would, and while the range stays small enough to arrive soon.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "blobcache/map.h"
+
+struct bc_plan_limits {
+	uint32_t max_gap;     /* unwanted bytes between two groups */
+	uint32_t max_len;     /* bytes of a range of several groups */
+	uint32_t max_decoded; /* decoded bytes of such a range */
+	uint32_t max_groups;  /* of a range, at least 1 */
+};
+
+/* What a demand read asks for over a network. */
+extern const struct bc_plan_limits bc_plan_network;
+/* A local source: a range for each group. */
+extern const struct bc_plan_limits bc_plan_local;
+
+struct bc_range {
+	uint64_t off, len; /* of the blob */
+	uint64_t decoded;  /* bytes, of all its groups */
+	uint32_t first;    /* its groups: wanted[first .. first + count) */
+	uint32_t count;
+};
+
+/*
+ * The range that begins with wanted[first]; wanted are count group numbers of
+ * m, ascending. A single group is never refused, whatever its size. Call again
+ * with first + ret.count until that is count.
+ */
+struct bc_range bc_plan_next(const struct bc_map *m,
+	const struct bc_plan_limits *limits, const uint32_t *wanted,
+	uint32_t first, uint32_t count);

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What store.c and cachefile.c share. */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "blobcache/budget.h"
+#include "blobcache/readybits.h"
+#include "blobcache/store.h"
+
+#define STORE_MAX_REL 512 /* bytes of a path below the cache directory */
+
+struct bc_store {
+	char *path; /* owned */
+	int dirfd;
+	bool read_only;
+	uint8_t boot_id[BC_BOOT_ID_LEN];
+	atomic_uint_least64_t full_checked_ms;
+	atomic_bool full;
+	struct bc_budget budget; /* memory of everything on its way */
+};
+
+/*
+ * Make the directories above the last component of rel (mode 0700). rel is
+ * checked: relative, no empty, "." or ".." component. 0, -EINVAL or -errno.
+ */
+int store_make_parents(int dirfd, const char *rel);
+/*
+ * Write a whole file below s, visible only when complete and synced.
+ * 0 or -errno.
+ */
+int store_put(struct bc_store *s, const char *rel, const void *p, size_t n);
+/* pwrite everything. 0 or -errno. */
+int store_write_all(int fd, const void *p, size_t n, uint64_t off);

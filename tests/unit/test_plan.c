@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* blobcache/plan and budget: what is fetched together, and when. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "blobcache/budget.h"
+#include "blobcache/plan.h"
+#include "runtime/base/util.h"
+
+static const struct bc_plan_limits small = {
+	.max_gap = 10, .max_len = 100, .max_decoded = 1000, .max_groups = 4};
+
+/* src_off, src_len, dec_len */
+static struct bc_group groups[] = {
+	{.src_off = 0, .src_len = 20, .dec_len = 50},
+	{.src_off = 20, .src_len = 20, .dec_len = 50},
+	{.src_off = 50, .src_len = 20, .dec_len = 50},
+	{.src_off = 81, .src_len = 19, .dec_len = 50},
+	{.src_off = 100, .src_len = 500, .dec_len = 5000},
+	{.src_off = 600, .src_len = 50, .dec_len = 600},
+	{.src_off = 649, .src_len = 50, .dec_len = 400},
+	{.src_off = 700, .src_len = 1, .dec_len = 1},
+};
+
+static const struct bc_map map = {
+	.groups = groups, .group_count = ARRAY_LEN(groups)};
+
+static void expect(const uint32_t *wanted, uint32_t n, uint32_t first,
+	uint64_t off, uint64_t len, uint32_t count)
+{
+	struct bc_range r = bc_plan_next(&map, &small, wanted, first, n);
+
+	assert_int_equal(r.first, first);
+	assert_int_equal(r.off, off);
+	assert_int_equal(r.len, len);
+	assert_int_equal(r.count, count);
+}
+
+static void neighbours_and_small_gaps_share_a_range(void **state)
+{
+	const uint32_t all[] = {0, 1, 2, 3};
+
+	expect(all, 4, 0, 0, 70, 3);
+	expect(all, 4, 3, 81, 19, 1);
+}
+
+static void a_gap_that_is_too_large_ends_a_range(void **state)
+{
+	const uint32_t wanted[] = {0, 2};
+
+	groups[2].src_off = 30;
+	expect(wanted, 2, 0, 0, 50, 2);
+	groups[2].src_off = 31;
+	expect(wanted, 2, 0, 0, 20, 1);
+	groups[2].src_off = 50;
+}
+
+static void a_large_group_goes_alone(void **state)
+{
+	const uint32_t wanted[] = {3, 4, 5};
+
+	expect(wanted, 3, 0, 81, 19, 1);
+	expect(wanted, 3, 1, 100, 500, 1);
+	expect(wanted, 3, 2, 600, 50, 1);
+}
+
+static void overlapping_groups_share_their_bytes(void **state)
+{
+	const uint32_t wanted[] = {5, 6, 7};
+
+	expect(wanted, 3, 0, 600, 99, 2);
+	expect(wanted, 3, 2, 700, 1, 1);
+}
+
+static void decoded_bytes_bound_a_range_too(void **state)
+{
+	const uint32_t wanted[] = {5, 6};
+
+	groups[6].dec_len = 401;
+	expect(wanted, 2, 0, 600, 50, 1);
+	groups[6].dec_len = 400;
+}
+
+static void a_local_source_gets_a_range_for_each_group(void **state)
+{
+	const uint32_t wanted[] = {0, 1};
+
+	assert_int_equal(
+		bc_plan_next(&map, &bc_plan_local, wanted, 0, 2).count, 1);
+}
+
+/* ---- budget ---- */
+
+static unsigned granted;
+static struct bc_ticket *last;
+
+static void on_granted(struct bc_ticket *t)
+{
+	granted++;
+	last = t;
+}
+
+static void who_does_not_fit_waits_and_demand_goes_first(void **state)
+{
+	struct bc_ticket t[5];
+	struct bc_budget b;
+	int i;
+
+	granted = 0;
+	memset(t, 0, sizeof(t));
+	for (i = 0; i < 5; i++)
+		t[i].granted = on_granted;
+	assert_int_equal(bc_budget_init(&b, 100), 0);
+	assert_true(bc_budget_take(&b, &t[0], 60, RT_DEMAND));
+	assert_false(bc_budget_take(&b, &t[1], 10, RT_PREFETCH));
+	assert_false(bc_budget_take(&b, &t[2], 50, RT_DEMAND));
+	/* It would fit, but not before who came earlier. */
+	assert_false(bc_budget_take(&b, &t[3], 10, RT_DEMAND));
+	bc_budget_give(&b, &t[0]);
+	assert_int_equal(granted, 2);
+	assert_ptr_equal(last, &t[3]);
+	bc_budget_give(&b, &t[2]);
+	assert_int_equal(granted, 3);
+	assert_ptr_equal(last, &t[1]);
+	bc_budget_give(&b, &t[1]);
+	bc_budget_give(&b, &t[3]);
+	assert_int_equal(b.used, 0);
+	bc_budget_fini(&b);
+}
+
+static void what_exceeds_the_bound_goes_alone(void **state)
+{
+	struct bc_ticket big = {.granted = on_granted}, one = big;
+	struct bc_budget b;
+
+	granted = 0;
+	assert_int_equal(bc_budget_init(&b, 100), 0);
+	assert_true(bc_budget_take(&b, &big, 1000, RT_DEMAND));
+	assert_false(bc_budget_take(&b, &one, 1, RT_DEMAND));
+	bc_budget_give(&b, &big);
+	assert_int_equal(granted, 1);
+	assert_false(bc_budget_take(&b, &big, 1000, RT_DEMAND));
+	bc_budget_give(&b, &one);
+	assert_int_equal(granted, 2);
+	bc_budget_give(&b, &big);
+	bc_budget_fini(&b);
+}
+
+static void a_promoted_ticket_is_judged_as_demand(void **state)
+{
+	struct bc_ticket a = {.granted = on_granted}, p = a;
+	struct bc_budget b;
+
+	granted = 0;
+	assert_int_equal(bc_budget_init(&b, 100), 0);
+	assert_true(bc_budget_take(&b, &a, 60, RT_DEMAND));
+	assert_false(bc_budget_take(&b, &p, 40, RT_PREFETCH));
+	bc_budget_promote(&b, &p);
+	assert_int_equal(granted, 1);
+	bc_budget_promote(&b, &p); /* no longer waits */
+	assert_int_equal(granted, 1);
+	bc_budget_give(&b, &p);
+	bc_budget_give(&b, &a);
+	bc_budget_fini(&b);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(neighbours_and_small_gaps_share_a_range),
+		cmocka_unit_test(a_gap_that_is_too_large_ends_a_range),
+		cmocka_unit_test(a_large_group_goes_alone),
+		cmocka_unit_test(overlapping_groups_share_their_bytes),
+		cmocka_unit_test(decoded_bytes_bound_a_range_too),
+		cmocka_unit_test(a_local_source_gets_a_range_for_each_group),
+		cmocka_unit_test(who_does_not_fit_waits_and_demand_goes_first),
+		cmocka_unit_test(what_exceeds_the_bound_goes_alone),
+		cmocka_unit_test(a_promoted_ticket_is_judged_as_demand),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
