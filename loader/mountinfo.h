@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * /proc/self/mountinfo (Linux Documentation/filesystems/proc.rst, 3.5): what is
+ * mounted on a directory, without touching what is mounted there.
+ */
+#pragma once
+
+#include <stddef.h>
+
+#include "loader/tree.h"
+
+#define LD_MOUNTINFO_MAX (16u << 20) /* bytes of the file */
+
+struct ld_mountinfo {
+	unsigned dev_major, dev_minor;
+	char fstype[64];
+	char source[LD_MAX_PATH]; /* cut if longer */
+};
+
+/*
+ * The mount on top of dir (an absolute path without symlinks). 0, -ENOENT if
+ * nothing is mounted there. Lines that cannot be read are skipped.
+ */
+int ld_mountinfo_find(const char *text, size_t len, const char *dir,
+	struct ld_mountinfo *ret);
+/* The same over this process' own file. Also -errno of reading it. */
+int ld_mountinfo_of(const char *dir, struct ld_mountinfo *ret);
