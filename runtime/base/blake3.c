@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * BLAKE3 hashing, portable. Input is cut into chunks of 1024 bytes, each chunk
+ * BLAKE3 hashing. Input is cut into chunks of 1024 bytes, each chunk
  * into blocks of 64; chunk results are the leaves of a binary tree whose left
  * subtrees are complete (paper, sections 2.1 to 2.4). The stack holds one
- * result for each complete subtree not yet joined.
+ * result for each complete subtree not yet joined. Long input goes eight chunks
+ * at a time through blake3_wide.c.
  */
 #include "runtime/base/blake3.h"
 
 #include <string.h>
 
+#include "runtime/base/blake3_wide.h"
 #include "runtime/base/buf.h"
 
 enum {
@@ -120,22 +122,44 @@ void blake3_init(struct blake3 *b)
 
 /*
  * A chunk that is not the last has ended: join it with each complete subtree of
- * its size; the zero bits at the end of the chunk count say how many.
+ * its size; the zero bits at the end of the chunk count say how many. cv is
+ * overwritten.
  */
+static void push_cv(struct blake3 *b, uint32_t cv[8])
+{
+	uint64_t total = ++b->chunk_counter;
+
+	for (; (total & 1) == 0; total >>= 1)
+		join(b->cv_stack[--b->cv_count], cv, 0);
+	memcpy(b->cv_stack[b->cv_count++], cv, 32);
+}
+
 static void push_chunk(struct blake3 *b, const uint8_t *p)
 {
 	uint32_t cv[8];
-	uint64_t total;
 
 	chunk_cv(cv, p, BLAKE3_CHUNK_LEN, b->chunk_counter, 0);
-	total = ++b->chunk_counter;
-	for (; (total & 1) == 0; total >>= 1)
-		join(b->cv_stack[--b->cv_count], cv, 0);
-	memcpy(b->cv_stack[b->cv_count++], cv, sizeof(cv));
+	push_cv(b, cv);
+}
+
+static void push_wide(struct blake3 *b, const uint8_t *p)
+{
+	uint32_t cvs[BLAKE3_LANES][8];
+	blake3_wide_fn *wide = blake3_wide_generic;
+	unsigned l;
+
+#if BLAKE3_AVX2
+	if (__builtin_cpu_supports("avx2"))
+		wide = blake3_wide_avx2;
+#endif
+	wide(p, b->chunk_counter, cvs);
+	for (l = 0; l < BLAKE3_LANES; l++)
+		push_cv(b, cvs[l]);
 }
 
 void blake3_update(struct blake3 *b, const void *p, size_t n)
 {
+	const size_t wide_len = (size_t)BLAKE3_LANES * BLAKE3_CHUNK_LEN;
 	const uint8_t *in = p;
 	size_t take;
 
@@ -145,17 +169,17 @@ void blake3_update(struct blake3 *b, const void *p, size_t n)
 			push_chunk(b, b->buf);
 			b->buf_len = 0;
 		}
-		if (b->buf_len == 0 && n > BLAKE3_CHUNK_LEN) {
-			push_chunk(b, in);
-			in += BLAKE3_CHUNK_LEN;
-			n -= BLAKE3_CHUNK_LEN;
-			continue;
-		}
 		take = BLAKE3_CHUNK_LEN - b->buf_len;
-		if (take > n)
-			take = n;
-		memcpy(b->buf + b->buf_len, in, take);
-		b->buf_len += take;
+		if (b->buf_len == 0 && n > wide_len) {
+			push_wide(b, in);
+			take = wide_len;
+		} else if (b->buf_len == 0 && n > BLAKE3_CHUNK_LEN) {
+			push_chunk(b, in);
+		} else {
+			take = take < n ? take : n;
+			memcpy(b->buf + b->buf_len, in, take);
+			b->buf_len += take;
+		}
 		in += take;
 		n -= take;
 	}
