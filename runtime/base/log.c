@@ -17,6 +17,7 @@
 static enum log_sink sink = LOG_SINK_STDERR;
 static int file_fd = STDERR_FILENO;
 static atomic_int max_level = LOG_LEVEL_WARN;
+static atomic_int echo_level = -1; /* none */
 
 static const char *const level_names[] = {"error", "warning", "info", "debug"};
 static const int syslog_levels[] = {LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG};
@@ -45,6 +46,11 @@ void log_set_level(enum log_level level)
 	atomic_store(&max_level, (int)level);
 }
 
+void log_echo(bool on, enum log_level level)
+{
+	atomic_store(&echo_level, on ? (int)level : -1);
+}
+
 bool log_is_on(enum log_level level)
 {
 	return (int)level <=
@@ -52,20 +58,21 @@ bool log_is_on(enum log_level level)
 }
 
 /* One write per line, so that lines of several threads do not mix. */
-static void write_line(enum log_level level, const char *topic, const char *msg)
+static void write_line(enum log_sink to, int fd, enum log_level level,
+	const char *topic, const char *msg)
 {
 	char line[1200], stamp[32] = "";
 	struct tm tm;
 	time_t now;
 	int n;
 
-	if (sink == LOG_SINK_FILE) {
+	if (to == LOG_SINK_FILE) {
 		now = time(NULL);
 		if (gmtime_r(&now, &tm))
 			(void)strftime(stamp, sizeof(stamp),
 				"%Y-%m-%dT%H:%M:%SZ ", &tm);
 	}
-	if (sink == LOG_SINK_STDERR && level <= LOG_LEVEL_WARN)
+	if (to == LOG_SINK_STDERR && level <= LOG_LEVEL_WARN)
 		n = snprintf(line, sizeof(line), "sluice: %s%s\n",
 			level == LOG_LEVEL_WARN ? "warning: " : "", msg);
 	else
@@ -77,7 +84,7 @@ static void write_line(enum log_level level, const char *topic, const char *msg)
 		n = sizeof(line) - 1;
 		line[n - 1] = '\n';
 	}
-	if (write(file_fd, line, (size_t)n) < 0)
+	if (write(fd, line, (size_t)n) < 0)
 		return; /* nowhere left to report it */
 }
 
@@ -95,7 +102,9 @@ void log_line(enum log_level level, const char *topic, const char *fmt, ...)
 	if (sink == LOG_SINK_SYSLOG)
 		syslog(syslog_levels[level], "%s: %s", topic, msg);
 	else
-		write_line(level, topic, msg);
+		write_line(sink, file_fd, level, topic, msg);
+	if (sink != LOG_SINK_STDERR && (int)level <= atomic_load(&echo_level))
+		write_line(LOG_SINK_STDERR, STDERR_FILENO, level, topic, msg);
 	errno = saved;
 }
 

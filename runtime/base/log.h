@@ -27,6 +27,11 @@ enum log_sink { LOG_SINK_STDERR, LOG_SINK_SYSLOG, LOG_SINK_FILE };
 int log_open(enum log_sink sink, const char *path);
 /* INIT_ONLY. */
 void log_set_level(enum log_level level);
+/*
+ * Lines up to level also go to stderr, wherever the others go: while a daemon
+ * starts, its user still looks there. ANY_THREAD.
+ */
+void log_echo(bool on, enum log_level level);
 bool log_is_on(enum log_level level);
 /* ANY_THREAD. */
 void log_line(enum log_level level, const char *topic, const char *fmt, ...)

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Writing JSON; see json.h. */
+#include "loader/json.h"
+
+#include <errno.h>
+
+static int append(const char *p, size_t n, void *arg)
+{
+	return buf_append(arg, p, n) < 0 ? -1 : 0;
+}
+
+int ld_json_write(const json_t *root, size_t flags, struct buf *out)
+{
+	size_t was = out->len;
+
+	if (!root)
+		return -ENOMEM;
+	if (json_dump_callback(root, append, out, flags) == 0)
+		return 0;
+	out->len = was;
+	return -ENOMEM;
+}
