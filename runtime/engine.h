@@ -24,8 +24,11 @@ struct rt_engine_ops {
 	void (*destroy)(struct rt_worker *w);
 	/* Take one try of io. False: no room now, after the next wait. */
 	bool (*submit)(struct rt_worker *w, struct rt_io *io);
-	/* io flies: ask for its early end. May land it at once. */
-	void (*cancel)(struct rt_worker *w, struct rt_io *io);
+	/*
+	 * io flies: ask for its early end. May land it at once. False: could
+	 * not be asked now.
+	 */
+	bool (*cancel)(struct rt_worker *w, struct rt_io *io);
 	/*
 	 * Send off what is submitted and land what has come back; wait for
 	 * that, or the doorbell, for at most timeout_ns (0: do not wait,

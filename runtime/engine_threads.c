@@ -111,10 +111,11 @@ static bool threads_submit(struct rt_worker *w, struct rt_io *io)
 	return true;
 }
 
-static void threads_cancel(struct rt_worker *w, struct rt_io *io)
+static bool threads_cancel(struct rt_worker *w, struct rt_io *io)
 {
 	threads_poll_forget(w, io);
 	rt_io_landed(w, io, -ECANCELED);
+	return true;
 }
 
 static int threads_timeout_ms(uint64_t ns)

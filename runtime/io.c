@@ -58,6 +58,24 @@ static int64_t io_early_result(const struct rt_io *io)
 	return io->marks & IO_LATE ? -ETIMEDOUT : -ECANCELED;
 }
 
+static void io_stop_again(struct rt_timer *t);
+
+static void io_ask_engine_to_stop(struct rt_worker *w, struct rt_io *io)
+{
+	if (io->in_pool) {
+		if (rt_io_unpunt(w, io))
+			rt_io_landed(w, io, -ECANCELED);
+		return;
+	}
+	/* set before: the engine may land it at once */
+	io->marks |= IO_STOP_ASKED;
+	if (!w->ops->cancel(w, io)) {
+		io->marks &= (uint8_t)~IO_STOP_ASKED;
+		io->again.fire = io_stop_again;
+		rt_timer_start(w, &io->again, 1);
+	}
+}
+
 static void io_ask_to_stop(struct rt_worker *w, struct rt_io *io)
 {
 	switch ((enum rt_io_state)io->op.state) {
@@ -71,16 +89,19 @@ static void io_ask_to_stop(struct rt_worker *w, struct rt_io *io)
 	case IO_FLYING:
 		if (io->marks & IO_STOP_ASKED)
 			break;
-		io->marks |= IO_STOP_ASKED;
-		if (!io->in_pool)
-			w->ops->cancel(w, io);
-		else if (rt_io_unpunt(w, io))
-			rt_io_landed(w, io, -ECANCELED);
+		io_ask_engine_to_stop(w, io);
 		break;
 	case IO_IDLE:
 	case IO_ENDED:
 		break;
 	}
+}
+
+static void io_stop_again(struct rt_timer *t)
+{
+	struct rt_io *io = container_of(t, struct rt_io, again);
+
+	io_ask_to_stop(io->op.worker, io);
 }
 
 static void io_deadline(struct rt_timer *t)
@@ -119,7 +140,7 @@ void rt_io_begin(struct rt_worker *w, struct rt_io *io, int refused)
 	io->in_pool = false;
 	io->moved = 0;
 	io->deadline = (struct rt_timer){.fire = io_deadline};
-	io->again = (struct rt_timer){.fire = io_try_again};
+	io->again = (struct rt_timer){0};
 	if (rt_io_is_watch(io))
 		w->watches++;
 	else
@@ -206,6 +227,7 @@ static void io_pause(struct rt_worker *w, struct rt_io *io)
 	}
 	io->tries = (uint8_t)(shift + 1);
 	io_to_state(io, IO_PAUSED);
+	io->again.fire = io_try_again;
 	rt_timer_start(w, &io->again, 1u << shift);
 }
 
@@ -251,6 +273,7 @@ void rt_io_landed(struct rt_worker *w, struct rt_io *io, int64_t res)
 	w->flying[rt_io_is_watch(io)]--;
 	io->marks &= (uint8_t) ~(IO_STOP_ASKED | IO_FAULT_SEEN);
 	io->in_pool = false;
+	rt_timer_stop(w, &io->again);
 	rt_count(&w->counters.io_completed, 1);
 	io_settle(w, io, res);
 }

@@ -21,6 +21,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"
+#include "runtime/channel.h"
 #include "runtime/engine.h"
 #include "runtime/pool.h"
 #include "runtime/sched_int.h"
@@ -30,7 +31,7 @@
 
 enum {
 	WORKERS_DEFAULT_MAX = 4,
-	WORKERS_MAX = 1024,
+	WORKERS_MAX = RT_SLEEPERS_MAX,
 	DEPTH_DEFAULT = 256,
 	DEPTH_MAX = 8192,
 	SLOTS_DEFAULT = 64,
