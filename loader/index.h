@@ -34,6 +34,7 @@ struct ld_index {
 	uint32_t slot_count;
 	uint64_t slots_off;
 	bool has_xattrs; /* any inode at all */
+	bool has_links;  /* hard links that wait for a merge */
 };
 
 /* An inode as stat shows it, and where its contents lie. */
@@ -45,9 +46,9 @@ struct ld_inode_view {
 	/* private to the reader */
 	uint64_t off;       /* of the inode in the file */
 	uint32_t xattr_len; /* inline xattr area */
-	uint16_t layout;
-	uint32_t raw_u; /* i_u */
-	uint64_t data_off;
+	uint8_t layout, flags;
+	uint32_t raw_u;    /* i_u */
+	uint64_t data_off; /* outside blocks, or chunk indexes */
 };
 
 /* 0, -EPROTO (not one, or not our dialect), -errno. */
@@ -58,13 +59,18 @@ int ld_index_from_bytes(
 	const void *p, size_t n, struct ld_index *ret, struct err *e);
 void ld_index_close(struct ld_index *x);
 
-/* Slot i: digest from its tag, device size in bytes. -EPROTO. */
+/*
+ * Slot i: digest from its tag; device size in bytes, a multiple of the block
+ * size. -EPROTO.
+ */
 int ld_index_slot(
 	const struct ld_index *x, uint32_t slot, struct ld_blob_ref *ret);
 
 /* -EPROTO if nid names no inode of ours. */
 int ld_index_inode(
 	const struct ld_index *x, uint64_t nid, struct ld_inode_view *ret);
+/* A directory that its layer implied but did not describe. */
+bool ld_index_is_implied(const struct ld_inode_view *i);
 /* Binary search; -ENOENT, -ENOTDIR, -EPROTO. */
 int ld_index_lookup(const struct ld_index *x, const struct ld_inode_view *dir,
 	const char *name, size_t len, uint64_t *ret_nid);
@@ -101,12 +107,13 @@ int ld_index_next_xattr(const struct ld_index *x, const struct ld_inode_view *i,
 /*
  * What lies at off of a regular file: the longest stretch that is contiguous on
  * one device, or a hole (slot UINT32_MAX). len is cut at the end of the file;
- * 0 at or behind it. -EPROTO.
+ * 0 at or behind it. A stretch of thousands of chunks may come in several
+ * pieces, each continuing the one before. -EPROTO, -EINVAL (no regular file).
  */
 int ld_index_extent(const struct ld_index *x, const struct ld_inode_view *i,
 	uint64_t off, struct ld_extent *ret);
 
-/* ---- writing (index_write.c) ---- */
+/* ---- writing (index_plan.c, index_write.c) ---- */
 
 /*
  * Write the tree. Deterministic: same tree, same bytes. block_bits 12 or 9.

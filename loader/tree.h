@@ -41,6 +41,7 @@ struct ld_attr {
 struct ld_dirent {
 	const char *name; /* name_len bytes, then NUL; never "." or ".." */
 	uint16_t name_len;
+	uint32_t hash; /* private */
 	struct ld_inode *inode;
 	struct ld_inode *parent; /* the directory it is in */
 	struct ld_dirent *next;  /* in the directory, order of insertion */
@@ -73,11 +74,14 @@ struct ld_inode {
 	const char *target;        /* symlinks, NUL-terminated */
 	struct ld_extent *extents; /* regular: by file_off; gaps are holes */
 	uint32_t extent_count, extent_cap;
-	struct ld_xattr *xattrs;
+	struct ld_xattr *xattrs, *xattr_last; /* sorted; the newest one */
 	uint32_t xattr_count;
-	bool implied; /* a parent nobody described: 0755 root, mtime 0 */
-	uint64_t nid; /* the index writer's */
-	void *user;   /* the builder's */
+	uint32_t mark;  /* private: who has been here */
+	uint16_t depth; /* directories: 0 is the root */
+	bool implied;   /* a parent nobody described: 0755 root, mtime 0 */
+	bool opaque;    /* a directory that hides what lies below */
+	uint64_t nid;   /* the index writer's */
+	void *user;     /* the builder's */
 };
 
 /* A blob that extents point into: a device slot of the index. */
@@ -91,7 +95,10 @@ void ld_tree_destroy(struct ld_tree *t);
 /* An implied directory until somebody describes it with ld_tree_add("", ...).
  */
 struct ld_inode *ld_tree_root(struct ld_tree *t);
-/* Distinct inodes that can be reached, the root included. */
+/*
+ * Distinct inodes that can be reached, the root included. UINT64_MAX when out
+ * of memory.
+ */
 uint64_t ld_tree_inode_count(struct ld_tree *t);
 
 /* Device slots, in order; the same digest twice is the caller's fault. */
@@ -105,8 +112,10 @@ uint32_t ld_tree_blob_count(const struct ld_tree *t);
  * with "/"; components ".." , empty names and names with NUL or longer than 255
  * bytes are -EPROTO. Absent parents are made as implied directories; a parent
  * that is not a directory is replaced by one. A directory that exists keeps its
- * children when attr is a directory too; everything else is replaced. An
- * implied directory becomes described. "" and "." are the root.
+ * children when attr is a directory too (its xattrs go, it stays opaque);
+ * everything else is replaced. A directory in the place of a whiteout becomes
+ * opaque: the whiteout hid what lies below. An implied directory becomes
+ * described. "" and "." are the root.
  * 0, -EPROTO, -E2BIG (limits above), -ENOMEM.
  */
 int ld_tree_add(struct ld_tree *t, const char *path, size_t len,
@@ -132,8 +141,17 @@ void ld_tree_clear(struct ld_tree *t, struct ld_inode *dir);
 /* Copied. -EPROTO (embedded NUL, too long). */
 int ld_tree_set_symlink(struct ld_tree *t, struct ld_inode *i,
 	const char *target, size_t len, struct err *e);
-/* Copied; replaces one of the same name. Prefix as in "user.", "trusted.",
- * "security.", "system."; others are -EPROTO. */
+/*
+ * Can an index hold an xattr of this name: "user.", "trusted.", "security." and
+ * something behind it, the two POSIX ACLs; at most 255 bytes, no NUL. A source
+ * drops others as unpackers do, or calls the image broken.
+ */
+bool ld_xattr_name_is_known(const char *name, size_t len);
+/*
+ * Copied; replaces one of the same name. -EPROTO: a name that is not known.
+ * "trusted.overlay." and "user.overlay." ones are dropped (0): what a source
+ * says there is not obeyed.
+ */
 int ld_tree_set_xattr(struct ld_tree *t, struct ld_inode *i, const char *name,
 	size_t name_len, const void *value, size_t value_len, struct err *e);
 /* NULL if it has none of that name. */
