@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Private to layer.c: finding, fetching and verifying a layer's TOC.
+ * Private to layer_load.c: finding, fetching and verifying a layer's TOC.
  */
 #pragma once
 

@@ -13,6 +13,8 @@
 #define MAX_FILE_SIZE ((uint64_t)UINT32_MAX << 12)
 /* Of names that are used with their layer's other paths. */
 #define MAX_PATH_BYTES (1u << 20)
+/* Names that mean something to us: not obeyed when a source says them. */
+#define OUR_XATTRS "trusted.sluice."
 
 int toc_layer_init(struct toc_layer *t, struct err *e)
 {
@@ -46,25 +48,6 @@ static const char *last_path(const struct toc_layer *t)
 
 /* ---- entries ---- */
 
-static bool has_prefix(const char *s, const char *prefix)
-{
-	return !strncmp(s, prefix, strlen(prefix));
-}
-
-/*
- * Names that no Linux file can have (another system built the image) are left
- * out, as unpackers do; so are those that mean something to overlayfs or us.
- */
-static bool xattr_is_kept(const char *name)
-{
-	if (has_prefix(name, "trusted.overlay.") ||
-		has_prefix(name, "user.overlay.") ||
-		has_prefix(name, "trusted.sluice."))
-		return false;
-	return has_prefix(name, "user.") || has_prefix(name, "trusted.") ||
-	       has_prefix(name, "security.") || has_prefix(name, "system.");
-}
-
 static int add_xattrs(
 	struct toc_layer *t, struct ld_inode *i, json_t *xattrs, struct err *e)
 {
@@ -74,7 +57,9 @@ static int add_xattrs(
 
 	json_object_foreach(xattrs, name, value)
 	{
-		if (!xattr_is_kept(name))
+		/* Other systems' names are left out, as unpackers do. */
+		if (!ld_xattr_name_is_known(name, strlen(name)) ||
+			!strncmp(name, OUR_XATTRS, strlen(OUR_XATTRS)))
 			continue;
 		if (!json_is_string(value))
 			return err_set(e, -EPROTO,
@@ -407,7 +392,7 @@ static int choose_digest(struct toc_layer *t, const struct toc_entry *entry,
 	if (d->algo == DIGEST_NONE)
 		return err_set(e, -EOPNOTSUPP,
 			"no digest covers the chunk of '%.200s' at %llu",
-			last_path(t), (unsigned long long)t->covered);
+			last_path(t), (unsigned long long)entry->chunk_offset);
 	if (d->algo != DIGEST_SHA256 && d->algo != DIGEST_BLAKE3)
 		return err_set(e, -EOPNOTSUPP,
 			"'%.200s' has %s digests; sha256 and blake3 are "

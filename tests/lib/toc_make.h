@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* For the tests of the TOC formats: TOCs written by hand, and what came out. */
+#pragma once
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "blobcache/map.h"
+#include "loader/layer.h"
+#include "runtime/base/util.h"
+
+/* Three digests. */
+#define HEX16(x) x x x x x x x x x x x x x x x x
+#define DIGEST_1 "sha256:" HEX16("1111")
+#define DIGEST_2 "sha256:" HEX16("2222")
+#define DIGEST_3 "sha256:" HEX16("3333")
+
+#define TOC(entries) "{\"version\":1,\"entries\":[" entries "]}"
+#define ENTRY(type, name, rest) \
+	"{\"type\":\"" type "\",\"name\":\"" name "\"" rest "}"
+
+static inline struct ld_inode *find(struct ld_layer *l, const char *path)
+{
+	return ld_tree_find(l->tree, path, strlen(path));
+}
+
+static inline struct ld_inode *must_find(struct ld_layer *l, const char *path)
+{
+	struct ld_inode *i = find(l, path);
+
+	assert_non_null(i);
+	return i;
+}
+
+/* Takes the map's bytes out of l. */
+static inline void open_map(struct ld_layer *l, struct bc_map *ret)
+{
+	struct err e = {0};
+
+	if (bc_map_from_bytes(l->map.data, l->map.len, ret, &e))
+		fail_msg("%s", e.text);
+	buf_init(&l->map, 0);
+}
+
+static inline void assert_chunk(const struct bc_map *m, uint32_t i,
+	uint64_t dev_off, uint32_t len, uint64_t src_off, uint32_t src_len,
+	uint32_t inner, uint8_t digest)
+{
+	const struct bc_chunk *c = &m->chunks[i];
+	const struct bc_group *g;
+
+	assert_in_range(i, 0, m->chunk_count - 1);
+	g = &m->groups[c->group];
+	assert_int_equal(c->dev_off, dev_off);
+	assert_int_equal(c->len, len);
+	assert_int_equal(g->src_off, src_off);
+	assert_int_equal(g->src_len, src_len);
+	assert_int_equal(c->group_off, inner);
+	assert_int_equal(c->digest[0], digest);
+}
+
+static inline void assert_one_extent(
+	const struct ld_inode *i, uint64_t size, uint64_t dev_off)
+{
+	assert_int_equal(i->size, size);
+	assert_int_equal(i->extent_count, 1);
+	assert_int_equal(i->extents[0].file_off, 0);
+	assert_int_equal(i->extents[0].len, size);
+	assert_int_equal(i->extents[0].dev_off, dev_off);
+	assert_int_equal(i->extents[0].slot, 0);
+}

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* eStargz TOCs: members, packing, landmarks. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "runtime/base/mem.h"
+#include "tests/lib/toc_make.h"
+
+static int load(const char *json, struct ld_layer *ret, struct err *e)
+{
+	const struct ld_layer_desc d = {
+		.digest = {.algo = DIGEST_SHA256}, .size = 6000};
+
+	*e = (struct err){0};
+	return ld_toc_parse_estargz(
+		(const uint8_t *)json, strlen(json), 5000, &d, ret, e);
+}
+
+static void must_load(const char *json, struct ld_layer *ret)
+{
+	struct err e;
+
+	if (load(json, ret, &e))
+		fail_msg("%s", e.text);
+}
+
+static void must_fail(const char *json, int code, const char *says)
+{
+	struct ld_layer l;
+	struct err e;
+	int r = load(json, &l, &e);
+
+	if (r == 0)
+		fail_msg("loaded: %s", json);
+	if (r != code || !strstr(e.text, says))
+		fail_msg("%d '%s' for %s", r, e.text, json);
+}
+
+#define FILE_AT(size, off, inner, digest) \
+	",\"size\":" #size ",\"offset\":" #off ",\"innerOffset\":" #inner \
+	",\"chunkDigest\":\"" digest "\""
+#define CHUNK(off, inner, file_off, digest) \
+	",\"offset\":" #off ",\"innerOffset\":" #inner \
+	",\"chunkOffset\":" #file_off ",\"chunkDigest\":\"" digest "\""
+
+static void a_group_ends_where_the_next_member_begins(void **state)
+{
+	struct ld_layer l;
+	struct bc_map m;
+
+	must_load(TOC(ENTRY("reg", "b",
+			  FILE_AT(20, 300, 0, DIGEST_2)) "," ENTRY("reg", "a",
+			  FILE_AT(10, 100, 0, DIGEST_1)) "," ENTRY("reg",
+			  "dead", FILE_AT(5, 250, 0, DIGEST_3)) "," ENTRY("dir",
+			  "dead", "")),
+		&l);
+	assert_int_equal(l.format, LD_FORMAT_ESTARGZ);
+	assert_one_extent(must_find(&l, "a"), 10, 0);
+	assert_one_extent(must_find(&l, "b"), 20, 4096);
+	open_map(&l, &m);
+	assert_int_equal(m.chunk_count, 2);
+	/* the file that was replaced still has a member there */
+	assert_chunk(&m, 0, 0, 10, 100, 150, 0, 0x11);
+	assert_chunk(&m, 1, 4096, 20, 300, 4700, 0, 0x22);
+	assert_int_equal(m.groups[0].codec, BC_CODEC_GZIP);
+	bc_map_close(&m);
+	ld_layer_fini(&l);
+}
+
+static void files_packed_into_a_member_share_its_group(void **state)
+{
+	struct ld_layer l;
+	struct bc_map m;
+
+	must_load(
+		TOC(ENTRY("reg", "b",
+			FILE_AT(20, 100, 1024, DIGEST_2)) "," ENTRY("reg", "a",
+			FILE_AT(10, 100, 0, DIGEST_1)) "," ENTRY("reg", "c",
+			FILE_AT(3000, 100, 2048,
+				DIGEST_1) ",\"chunkSize\":1000") "," ENTRY("chu"
+	                                                                   "nk",
+			"c",
+			CHUNK(100, 3048, 1000,
+				DIGEST_2) ",\"chunkSize\":1000") "," ENTRY("chu"
+	                                                                   "nk",
+			"c", CHUNK(900, 0, 2000, DIGEST_3)) "," ENTRY("reg",
+			"d", FILE_AT(7, 900, 1536, DIGEST_1))),
+		&l);
+	open_map(&l, &m);
+	assert_int_equal(m.group_count, 2);
+	assert_int_equal(m.chunk_count, 6);
+	assert_chunk(&m, 0, 0, 10, 100, 800, 0, 0x11);
+	assert_chunk(&m, 1, 4096, 20, 100, 800, 1024, 0x22);
+	assert_chunk(&m, 2, 8192, 1000, 100, 800, 2048, 0x11);
+	assert_chunk(&m, 3, 9192, 1000, 100, 800, 3048, 0x22);
+	assert_chunk(&m, 4, 10192, 1000, 900, 4100, 0, 0x33);
+	assert_chunk(&m, 5, 12288, 7, 900, 4100, 1536, 0x11);
+	assert_int_equal(m.groups[0].dec_len, 4048);
+	assert_int_equal(m.groups[1].dec_len, 1543);
+	bc_map_close(&m);
+	ld_layer_fini(&l);
+}
+
+static void landmarks_are_hidden_but_begin_a_member(void **state)
+{
+	struct ld_layer l;
+	struct bc_map m;
+
+	must_load(
+		TOC(ENTRY("reg", "a", FILE_AT(10, 100, 0, DIGEST_1)) "," ENTRY(
+			"reg", "./.prefetch.landmark",
+			FILE_AT(1, 400, 0, DIGEST_2)) "," ENTRY("reg",
+			".no.prefetch.landmark",
+			FILE_AT(1, 500, 0, DIGEST_2)) "," ENTRY("reg",
+			"d/.prefetch.landmark", "")),
+		&l);
+	assert_null(find(&l, ".prefetch.landmark"));
+	assert_null(find(&l, ".no.prefetch.landmark"));
+	assert_non_null(find(&l, "d/.prefetch.landmark"));
+	assert_int_equal(l.entries, 2);
+	open_map(&l, &m);
+	assert_int_equal(m.chunk_count, 1);
+	assert_chunk(&m, 0, 0, 10, 100, 300, 0, 0x11);
+	bc_map_close(&m);
+	ld_layer_fini(&l);
+}
+
+static void the_whole_digest_covers_an_unchunked_file(void **state)
+{
+	struct ld_layer l;
+	struct bc_map m;
+
+	must_load(TOC(ENTRY("reg", "a",
+			  ",\"size\":9,\"offset\":80,\"digest\":\"" DIGEST_3
+			  "\"")),
+		&l);
+	open_map(&l, &m);
+	assert_chunk(&m, 0, 0, 9, 80, 4920, 0, 0x33);
+	bc_map_close(&m);
+	ld_layer_fini(&l);
+	must_fail(TOC(ENTRY("reg", "a",
+			  ",\"size\":9,\"offset\":80,\"chunkSize\":5,"
+			  "\"digest\":\"" DIGEST_3 "\"")),
+		-EOPNOTSUPP, "no digest covers");
+}
+
+static void hostile_places_are_refused(void **state)
+{
+	must_fail(TOC(ENTRY("reg", "a", FILE_AT(10, 5000, 0, DIGEST_1))),
+		-EPROTO, "outside the blob");
+	must_fail(TOC(ENTRY("reg", "a", ",\"size\":3")), -EPROTO,
+		"outside the blob");
+	must_fail(TOC(ENTRY("reg", "a",
+			  FILE_AT(10, 100, 9223372036854775807, DIGEST_1))),
+		-E2BIG, "64 MiB");
+	must_fail(TOC(ENTRY("reg", "a", FILE_AT(10, 100, 67108860, DIGEST_1))),
+		-E2BIG, "64 MiB");
+	must_fail(TOC(ENTRY("reg", "a", FILE_AT(16777217, 100, 0, DIGEST_1))),
+		-E2BIG, "16 MiB");
+	must_fail(
+		TOC(ENTRY("reg", "a", FILE_AT(10, 100, 0, DIGEST_1)) "," ENTRY(
+			"reg", "b", FILE_AT(10, 100, 9, DIGEST_1))),
+		-EPROTO, "overlap in the blob");
+	/* back and forth between members */
+	must_fail(
+		TOC(ENTRY("reg", "a",
+			FILE_AT(10, 100, 0,
+				DIGEST_1) ",\"chunkSize\":5") "," ENTRY("chunk",
+			"a", CHUNK(300, 0, 5, DIGEST_1)) "," ENTRY("reg", "b",
+			FILE_AT(10, 100, 50, DIGEST_1))),
+		-EPROTO, "overlap in the blob");
+	must_fail(
+		TOC(ENTRY("reg", "a",
+			FILE_AT(10, 300, 0,
+				DIGEST_1) ",\"chunkSize\":5") "," ENTRY("chunk",
+			"a", CHUNK(100, 0, 5, DIGEST_1))),
+		-EPROTO, "overlap in the blob");
+}
+
+static void no_failed_allocation_is_lost(void **state)
+{
+	static const char json[] =
+		TOC(ENTRY("reg", "a", FILE_AT(10, 100, 0, DIGEST_1)) "," ENTRY(
+			"reg", ".prefetch.landmark",
+			FILE_AT(1, 400, 0, DIGEST_2)) "," ENTRY("reg", "b",
+			FILE_AT(10, 500, 0, DIGEST_1)));
+	struct ld_layer l;
+	struct err e;
+	int r = -ENOMEM;
+
+	for (unsigned long n = 1; r; n++) {
+		(void)mem_fail_nth(n, 0);
+		r = load(json, &l, &e);
+		(void)mem_fail_nth(0, 0);
+		if (r)
+			assert_int_equal(r, -ENOMEM);
+		assert_in_range(n, 1, 10000);
+	}
+	assert_null(find(&l, ".prefetch.landmark"));
+	ld_layer_fini(&l);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_group_ends_where_the_next_member_begins),
+		cmocka_unit_test(files_packed_into_a_member_share_its_group),
+		cmocka_unit_test(landmarks_are_hidden_but_begin_a_member),
+		cmocka_unit_test(the_whole_digest_covers_an_unchunked_file),
+		cmocka_unit_test(hostile_places_are_refused),
+		cmocka_unit_test(no_failed_allocation_is_lost),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
