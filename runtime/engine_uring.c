@@ -250,6 +250,18 @@ static bool uring_cancel(struct rt_worker *w, struct rt_io *io)
 
 /* ---- completions ---- */
 
+/*
+ * A ring also ends a poll for EPOLLRDHUP when nobody asked for it; that is no
+ * news, so the poll has to be tried again, after a moment.
+ */
+static int64_t uring_poll_result(const struct rt_io *io, int64_t res)
+{
+	if (res < 0)
+		return res;
+	res &= io->u.poll.events | EPOLLERR | EPOLLHUP;
+	return res ? res : -EAGAIN;
+}
+
 static void uring_landed(struct rt_worker *w, struct io_uring_cqe *cqe)
 {
 	uint64_t data = io_uring_cqe_get_data64(cqe);
@@ -263,7 +275,9 @@ static void uring_landed(struct rt_worker *w, struct io_uring_cqe *cqe)
 	} else {
 		io = io_uring_cqe_get_data(cqe);
 		tsan_take(io);
-		rt_io_landed(w, io, cqe->res);
+		rt_io_landed(w, io,
+			io->kind == IO_POLL ? uring_poll_result(io, cqe->res)
+					    : cqe->res);
 	}
 }
 

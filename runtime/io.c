@@ -116,7 +116,10 @@ static void io_try_again(struct rt_timer *t)
 {
 	struct rt_io *io = container_of(t, struct rt_io, again);
 
-	io_wait_for_credit(io->op.worker, io);
+	if (rt_io_is_watch(io) && io->op.worker->stage >= RT_CANCELLING)
+		io_end(io->op.worker, io, -ECANCELED);
+	else
+		io_wait_for_credit(io->op.worker, io);
 }
 
 void rt_io_cancel(struct rt_worker *w, struct rt_io *io)
@@ -256,7 +259,7 @@ static void io_settle(struct rt_worker *w, struct rt_io *io, int64_t res)
 		io_end(w, io, -ECANCELED);
 	} else if (res == -EINTR) {
 		io_wait_for_credit(w, io);
-	} else if (res == -EAGAIN && io_is_rw(io)) {
+	} else if (res == -EAGAIN && (io_is_rw(io) || io->kind == IO_POLL)) {
 		io_pause(w, io);
 	} else if (io_is_rw(io) && io->moved > 0 && res != -ECANCELED) {
 		io_end(w, io, io->moved);

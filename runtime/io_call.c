@@ -13,17 +13,24 @@
 #include "runtime/pool.h"
 #include "runtime/worker_int.h"
 
+/* As a ring does: what has no positions (a pipe) is read where it stands. */
 static int64_t call_rw(struct rt_io *io)
 {
 	unsigned n;
 	const struct iovec *iov = rt_io_iov(io, &n);
 	off_t off = (off_t)io->u.rw.off;
+	ssize_t res;
 
-	if (io->kind == IO_READ)
-		return n == 1 ? pread(io->fd, iov->iov_base, iov->iov_len, off)
-		              : preadv(io->fd, iov, (int)n, off);
-	return n == 1 ? pwrite(io->fd, iov->iov_base, iov->iov_len, off)
-	              : pwritev(io->fd, iov, (int)n, off);
+	if (io->kind == IO_READ) {
+		res = preadv(io->fd, iov, (int)n, off);
+		if (res < 0 && errno == ESPIPE)
+			res = readv(io->fd, iov, (int)n);
+		return res;
+	}
+	res = pwritev(io->fd, iov, (int)n, off);
+	if (res < 0 && errno == ESPIPE)
+		res = writev(io->fd, iov, (int)n);
+	return res;
 }
 
 static int64_t call_any(struct rt_io *io)

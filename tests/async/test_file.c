@@ -1,0 +1,668 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* File operations, polls and commands: the same results on every engine. */
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/falloc.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "runtime/base/mem.h"
+#include "runtime/base/util.h"
+#include "runtime/file.h"
+#include "tests/async/engines.h"
+
+/* ---- one operation at a time ---- */
+
+struct call {
+	struct rt_io io;
+	struct rt_op *op;
+	void (*start)(struct call *c, struct rt_worker *w);
+	/* arguments of the test's start */
+	int fd;
+	void *buf;
+	size_t len;
+	uint64_t off;
+	const struct iovec *iov;
+	unsigned iov_count;
+	const char *path;
+	int flags;
+	struct statx stx;
+	struct rt_vbuf *vbuf;
+	struct rt_timer timer;
+	bool started; /* start has returned */
+};
+
+static void call_done(struct rt_op *op)
+{
+	struct call *c = container_of(op, struct call, io.op);
+
+	rt_worker_assert(op->worker);
+	assert_true(c->started);
+	rt_block_on_done(c->op, op->result);
+}
+
+static void call_start(void *arg, struct rt_op *op)
+{
+	struct call *c = arg;
+
+	c->op = op;
+	c->started = false;
+	c->start(c, rt_worker_self());
+	c->started = true;
+}
+
+static int64_t call(struct rt *rt, struct call *c)
+{
+	return rt_block_on(rt, call_start, c);
+}
+
+/* A new file with n bytes, byte i being i * 7 + i / 256. */
+static int new_file(size_t n)
+{
+	char path[] = "/tmp/sluice-test-file-XXXXXX";
+	int fd = mkostemp(path, O_CLOEXEC);
+	uint8_t *data = mem_alloc(n);
+
+	assert_true(fd >= 0);
+	assert_int_equal(unlink(path), 0);
+	for (size_t i = 0; i < n; i++)
+		data[i] = (uint8_t)(i * 7 + i / 256);
+	assert_int_equal(pwrite(fd, data, n, 0), n);
+	mem_free(data);
+	return fd;
+}
+
+static void assert_file_bytes(const uint8_t *p, size_t n, size_t off)
+{
+	for (size_t i = 0; i < n; i++)
+		assert_int_equal(
+			p[i], (uint8_t)((i + off) * 7 + (i + off) / 256));
+}
+
+static void start_read(struct call *c, struct rt_worker *w)
+{
+	rt_file_read(w, &c->io, c->fd, c->buf, c->len, c->off, call_done);
+}
+
+static void start_write(struct call *c, struct rt_worker *w)
+{
+	rt_file_write(w, &c->io, c->fd, c->buf, c->len, c->off, call_done);
+}
+
+static void start_readv(struct call *c, struct rt_worker *w)
+{
+	rt_file_readv(
+		w, &c->io, c->fd, c->iov, c->iov_count, c->off, call_done);
+}
+
+static void start_writev(struct call *c, struct rt_worker *w)
+{
+	rt_file_writev(
+		w, &c->io, c->fd, c->iov, c->iov_count, c->off, call_done);
+}
+
+static void read_body(struct rt *rt)
+{
+	uint8_t buf[8192];
+	struct call c = {.start = start_read, .fd = new_file(5000), .buf = buf};
+
+	c.len = 4096;
+	assert_int_equal(call(rt, &c), 4096);
+	assert_file_bytes(buf, 4096, 0);
+	c.off = 4096; /* short at the end of the file */
+	assert_int_equal(call(rt, &c), 904);
+	assert_file_bytes(buf, 904, 4096);
+	c.io.flags = RT_IO_ALL; /* which ends at the end of the file, too */
+	c.len = sizeof(buf);
+	c.off = 1;
+	assert_int_equal(call(rt, &c), 4999);
+	assert_file_bytes(buf, 4999, 1);
+	c.off = 5000;
+	assert_int_equal(call(rt, &c), 0);
+	c.off = 1ull << 40;
+	assert_int_equal(call(rt, &c), 0);
+	c.len = 0;
+	c.off = 0;
+	assert_int_equal(call(rt, &c), 0);
+	(void)close(c.fd);
+}
+
+static void reads_are_short_only_at_the_end(void **state)
+{
+	on_engines(1, read_body);
+}
+
+static void errors_body(struct rt *rt)
+{
+	uint8_t buf[16];
+	struct call c = {.start = start_read, .buf = buf, .len = 16};
+
+	c.fd = -1;
+	assert_int_equal(call(rt, &c), -EBADF);
+	c.fd = open("/", O_RDONLY | O_CLOEXEC);
+	assert_int_equal(call(rt, &c), -EISDIR);
+	(void)close(c.fd);
+	c.fd = new_file(100);
+	c.off = UINT64_MAX; /* not "where the file stands" */
+	assert_int_equal(call(rt, &c), -EINVAL);
+	c.off = (uint64_t)INT64_MAX - 3;
+	assert_int_equal(call(rt, &c), -EINVAL);
+	c.off = 0;
+	c.buf = (void *)16;
+	assert_int_equal(call(rt, &c), -EFAULT);
+	c.start = start_write;
+	c.buf = buf;
+	c.fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	assert_int_equal(call(rt, &c), -EBADF);
+	(void)close(c.fd);
+}
+
+static void errors_are_the_kernels_own(void **state)
+{
+	on_engines(1, errors_body);
+}
+
+static void vectors_body(struct rt *rt)
+{
+	uint8_t a[1000], b[3000], out[4000];
+	struct iovec iov[4] = {
+		{a, sizeof(a)}, {NULL, 0}, {b, sizeof(b)}, {NULL, 0}};
+	struct iovec many[IOV_MAX + 8];
+	struct call c = {.start = start_readv,
+		.fd = new_file(5000),
+		.iov = iov,
+		.iov_count = 4,
+		.off = 500};
+
+	assert_int_equal(call(rt, &c), 4000);
+	assert_file_bytes(a, sizeof(a), 500);
+	assert_file_bytes(b, sizeof(b), 1500);
+	c.io.flags = RT_IO_ALL;
+	c.off = 2000;
+	assert_int_equal(call(rt, &c), 3000);
+	assert_file_bytes(b, 2000, 3000);
+	c.start = start_writev;
+	c.off = 10000;
+	memset(a, 'a', sizeof(a));
+	memset(b, 'b', sizeof(b));
+	assert_int_equal(call(rt, &c), 4000);
+	assert_int_equal(pread(c.fd, out, 4000, 10000), 4000);
+	assert_memory_equal(out, a, sizeof(a));
+	assert_memory_equal(out + 1000, b, sizeof(b));
+	/* more pieces than one call takes */
+	for (unsigned i = 0; i < ARRAY_LEN(many); i++)
+		many[i] = (struct iovec){out + i, 1};
+	c.start = start_readv;
+	c.iov = many;
+	c.iov_count = ARRAY_LEN(many);
+	c.off = 0;
+	assert_int_equal(call(rt, &c), ARRAY_LEN(many));
+	assert_file_bytes(out, ARRAY_LEN(many), 0);
+	c.io.flags = 0;
+	assert_int_equal(call(rt, &c), IOV_MAX);
+	c.iov_count = 0;
+	assert_int_equal(call(rt, &c), 0);
+	(void)close(c.fd);
+}
+
+static void vectors_move_what_single_buffers_move(void **state)
+{
+	on_engines(1, vectors_body);
+}
+
+static void start_open(struct call *c, struct rt_worker *w)
+{
+	rt_file_open(w, &c->io, AT_FDCWD, c->path, c->flags, 0600, call_done);
+}
+
+static void start_close(struct call *c, struct rt_worker *w)
+{
+	rt_file_close(w, &c->io, c->fd, call_done);
+}
+
+static void start_fsync(struct call *c, struct rt_worker *w)
+{
+	rt_file_fsync(w, &c->io, c->fd, call_done);
+}
+
+static void start_fdatasync(struct call *c, struct rt_worker *w)
+{
+	rt_file_fdatasync(w, &c->io, c->fd, call_done);
+}
+
+static void start_punch(struct call *c, struct rt_worker *w)
+{
+	rt_file_fallocate(
+		w, &c->io, c->fd, c->flags, c->off, c->len, call_done);
+}
+
+static void start_truncate(struct call *c, struct rt_worker *w)
+{
+	rt_file_truncate(w, &c->io, c->fd, c->len, call_done);
+}
+
+static void start_statx(struct call *c, struct rt_worker *w)
+{
+	rt_file_statx(w, &c->io, c->fd, c->path, AT_EMPTY_PATH,
+		STATX_BASIC_STATS, &c->stx, call_done);
+}
+
+static void life_body(struct rt *rt)
+{
+	char path[] = "/tmp/sluice-test-life-XXXXXX";
+	uint8_t buf[4096];
+	struct call c = {.path = path, .buf = buf, .fd = AT_FDCWD};
+
+	(void)close(mkostemp(path, O_CLOEXEC));
+	c.start = start_open;
+	c.flags = O_RDWR;
+	c.fd = (int)call(rt, &c);
+	assert_true(c.fd >= 0);
+	assert_true(fcntl(c.fd, F_GETFD) & FD_CLOEXEC);
+	memset(buf, 'x', sizeof(buf));
+	c.start = start_write;
+	c.len = sizeof(buf);
+	for (c.off = 0; c.off < 4 * 4096; c.off += 4096)
+		assert_int_equal(call(rt, &c), 4096);
+	c.start = start_fsync;
+	assert_int_equal(call(rt, &c), 0);
+	c.start = start_fdatasync;
+	assert_int_equal(call(rt, &c), 0);
+	c.start = start_punch;
+	c.flags = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+	c.off = 4096;
+	assert_int_equal(call(rt, &c), 0);
+	c.start = start_read;
+	assert_int_equal(call(rt, &c), 4096);
+	for (unsigned i = 0; i < 4096; i++)
+		assert_int_equal(buf[i], 0);
+	c.start = start_truncate;
+	c.len = 5000;
+	assert_int_equal(call(rt, &c), 0);
+	c.start = start_statx;
+	c.path = "";
+	assert_int_equal(call(rt, &c), 0);
+	assert_int_equal(c.stx.stx_size, 5000);
+	c.start = start_close;
+	assert_int_equal(call(rt, &c), 0);
+	assert_int_equal(call(rt, &c), -EBADF);
+	c.path = path;
+	assert_int_equal(unlink(path), 0);
+	c.start = start_open;
+	assert_int_equal(call(rt, &c), -ENOENT);
+	c.start = start_statx;
+	c.fd = AT_FDCWD;
+	assert_int_equal(call(rt, &c), -ENOENT);
+	c.start = start_fsync;
+	c.fd = -1;
+	assert_int_equal(call(rt, &c), -EBADF);
+	c.start = start_truncate;
+	assert_int_equal(call(rt, &c), -EBADF);
+}
+
+static void a_file_lives_from_open_to_close(void **state)
+{
+	on_engines(1, life_body);
+}
+
+static void start_vbuf(struct call *c, struct rt_worker *w)
+{
+	rt_file_read_vbuf(w, &c->io, c->fd, c->vbuf, c->off, call_done);
+}
+
+static void vbuf_body(struct rt *rt)
+{
+	struct rt_vbuf v;
+	struct call c = {.start = start_vbuf, .fd = new_file(6000), .vbuf = &v};
+
+	assert_int_equal(rt_vbuf_alloc(&v, 8192), 0);
+	memcpy(v.addr, "head", 4);
+	rt_vbuf_advance(&v, 4);
+	assert_int_equal(call(rt, &c), 6000);
+	assert_int_equal(v.len, 6004);
+	assert_memory_equal(v.addr, "head", 4);
+	assert_file_bytes(v.addr + 4, 6000, 0);
+	assert_int_equal(call(rt, &c), 8192 - 6004);
+	assert_int_equal(v.len, 8192);
+	assert_int_equal(call(rt, &c), 0);
+	rt_vbuf_fini(&v);
+	(void)close(c.fd);
+}
+
+static void a_read_fills_a_buffer_behind_what_it_has(void **state)
+{
+	on_engines(1, vbuf_body);
+}
+
+/* ---- cancellation and deadlines ---- */
+
+static void cancel_fire(struct rt_timer *t)
+{
+	struct call *c = container_of(t, struct call, timer);
+
+	rt_io_cancel(c->io.op.worker, &c->io);
+	rt_io_cancel(c->io.op.worker, &c->io);
+}
+
+static void start_poll(struct call *c, struct rt_worker *w)
+{
+	rt_poll_start(w, &c->io, c->fd, EPOLLIN, c->flags != 0, call_done);
+	if (c->timer.fire)
+		rt_timer_start(w, &c->timer, 5);
+}
+
+static void poll_body(struct rt *rt)
+{
+	int sv[2], efd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	struct call c = {.start = start_poll, .fd = efd};
+
+	for (c.flags = 0; c.flags < 2; c.flags++) {
+		assert_int_equal(eventfd_write(efd, 1), 0);
+		assert_int_equal(call(rt, &c), EPOLLIN);
+		assert_int_equal(call(rt, &c), EPOLLIN);
+		assert_int_equal(eventfd_read(efd, (eventfd_t[1]){0}), 0);
+		c.timer.fire = cancel_fire;
+		assert_int_equal(call(rt, &c), -ECANCELED);
+		c.timer.fire = NULL;
+		c.io.deadline_ms = 5;
+		assert_int_equal(call(rt, &c), -ETIMEDOUT);
+		c.io.deadline_ms = 0;
+	}
+	(void)close(efd);
+	assert_int_equal(
+		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
+	c.fd = sv[0];
+	(void)close(sv[1]);
+	assert_int_equal(call(rt, &c), EPOLLIN | EPOLLHUP);
+	(void)close(sv[0]);
+	c.fd = new_file(1); /* a plain file is always ready */
+	assert_int_equal(call(rt, &c), EPOLLIN);
+	(void)close(c.fd);
+	c.fd = -1;
+	assert_int_equal(call(rt, &c), -EBADF);
+}
+
+static void a_poll_tells_readiness_once(void **state)
+{
+	on_engines(1, poll_body);
+}
+
+static void start_slow_read(struct call *c, struct rt_worker *w)
+{
+	start_read(c, w);
+	if (c->timer.fire)
+		rt_timer_start(w, &c->timer, 5);
+	else
+		rt_io_cancel(w, &c->io);
+}
+
+/*
+ * Cancelled before it left the worker; a read of an empty pipe that is under
+ * way can be stopped where the engine can, and where not ends with its data.
+ */
+static void cancel_body(struct rt *rt)
+{
+	uint8_t buf[16];
+	int p[2];
+	struct call c = {.start = start_slow_read, .buf = buf, .len = 16};
+	int64_t r;
+
+	assert_int_equal(pipe2(p, O_CLOEXEC | O_NONBLOCK), 0);
+	c.fd = p[0];
+	assert_int_equal(call(rt, &c), -ECANCELED);
+	/* not blocking and nothing there: tried again, until cancelled */
+	c.timer.fire = cancel_fire;
+	assert_int_equal(call(rt, &c), -ECANCELED);
+	c.start = start_read;
+	c.io.deadline_ms = 5;
+	assert_int_equal(call(rt, &c), -ETIMEDOUT);
+	c.io.deadline_ms = 0;
+	assert_int_equal(write(p[1], "hello", 5), 5);
+	r = call(rt, &c);
+	assert_int_equal(r, 5);
+	assert_memory_equal(buf, "hello", 5);
+	(void)close(p[1]);
+	assert_int_equal(call(rt, &c), 0);
+	(void)close(p[0]);
+}
+
+static void a_cancelled_operation_ends_once(void **state)
+{
+	on_engines(1, cancel_body);
+}
+
+/* ---- all at once, cancelled at random, every one accounted for ---- */
+
+enum { STORM_WIDTH = 300 };
+
+struct storm_op {
+	struct rt_io io;
+	struct rt_timer timer;
+	bool running;
+	uint8_t buf[512];
+};
+
+static struct storm {
+	struct storm_op ops[STORM_WIDTH];
+	struct rt_op *op;
+	unsigned long started, done, cancelled, late, good, want;
+	uint32_t seed;
+	int fd, quiet;
+} * storm;
+
+static uint32_t storm_random(void)
+{
+	storm->seed = storm->seed * 1664525u + 1013904223u;
+	return storm->seed >> 8;
+}
+
+static void storm_start_one(struct storm_op *s);
+
+static void storm_done(struct rt_op *op)
+{
+	struct storm_op *s = container_of(op, struct storm_op, io.op), *other;
+
+	assert_true(s->running);
+	s->running = false;
+	storm->done++;
+	if (op->result == -ECANCELED)
+		storm->cancelled++;
+	else if (op->result == -ETIMEDOUT)
+		storm->late++;
+	else
+		storm->good += op->result >= 0;
+	/* somebody else's operation, at any moment of its life */
+	other = &storm->ops[storm_random() % STORM_WIDTH];
+	if (storm_random() % 3 == 0)
+		rt_io_cancel(op->worker, &other->io);
+	if (storm->started < storm->want)
+		storm_start_one(s);
+	else if (storm->done == storm->started)
+		rt_block_on_done(storm->op, 0);
+}
+
+static void storm_start_one(struct storm_op *s)
+{
+	struct rt_worker *w = rt_worker_self();
+	unsigned what = storm_random() % 8;
+
+	assert_false(s->running);
+	s->running = true;
+	storm->started++;
+	s->io.deadline_ms = storm_random() % 8 == 0 ? 1 : 0;
+	s->io.cls = storm_random() % 2 ? RT_DEMAND : RT_PREFETCH;
+	s->io.flags = storm_random() % 2 ? RT_IO_ALL : 0;
+	if (what == 0) {
+		/* nothing ever happens there: it must be stopped */
+		s->io.deadline_ms = 1 + storm_random() % 3;
+		rt_poll_start(w, &s->io, storm->quiet, EPOLLIN,
+			storm_random() % 2, storm_done);
+	} else if (what == 1) {
+		rt_file_write(w, &s->io, storm->fd, s->buf, sizeof(s->buf),
+			1u << 20, storm_done);
+	} else {
+		rt_file_read(w, &s->io, storm->fd, s->buf, sizeof(s->buf),
+			storm_random() % 65536, storm_done);
+	}
+	if (storm_random() % 4 == 0)
+		rt_io_cancel(w, &s->io);
+}
+
+static void storm_start(void *arg, struct rt_op *op)
+{
+	storm->op = op;
+	for (unsigned i = 0; i < STORM_WIDTH; i++)
+		storm_start_one(&storm->ops[i]);
+}
+
+static void storm_body(struct rt *rt)
+{
+	struct rt_stats st;
+
+	storm = mem_zalloc(sizeof(*storm));
+	storm->seed = 12345;
+	storm->want = soak_count(20000);
+	storm->fd = new_file(70000);
+	storm->quiet = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	assert_int_equal(rt_block_on(rt, storm_start, NULL), 0);
+	assert_int_equal(storm->done, storm->started);
+	assert_int_equal(
+		storm->done, storm->cancelled + storm->late + storm->good);
+	assert_true(storm->cancelled > 0);
+	assert_true(storm->good > 0);
+	rt_worker_stats(rt_worker_at(rt, 0), &st);
+	assert_int_equal(st.io_submitted, st.io_completed);
+	print_message("%s: %lu operations, %lu cancelled, %lu late\n",
+		rt_backend_name(rt_backend(rt)), storm->done, storm->cancelled,
+		storm->late);
+	(void)close(storm->fd);
+	(void)close(storm->quiet);
+	mem_free(storm);
+}
+
+static void a_cancel_storm_loses_no_operation(void **state)
+{
+	on_engines(1, storm_body);
+}
+
+/* ---- the end ---- */
+
+static struct rt_io left_poll, left_read;
+static unsigned left_done;
+static int64_t left_result[2];
+static uint8_t left_buf[4096];
+
+static void left_ended(struct rt_op *op)
+{
+	left_result[left_done++] = op->result;
+}
+
+static void left_start(void *arg, struct rt_op *op)
+{
+	struct rt_worker *w = rt_worker_self();
+	int *fds = arg;
+
+	rt_poll_start(w, &left_poll, fds[0], EPOLLIN, false, left_ended);
+	rt_file_read(w, &left_read, fds[1], left_buf, sizeof(left_buf), 0,
+		left_ended);
+	rt_block_on_done(op, 0);
+}
+
+static void left_body(struct rt *rt)
+{
+	int fds[2] = {eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), new_file(4096)};
+
+	left_done = 0;
+	assert_int_equal(rt_block_on(rt, left_start, fds), 0);
+	rt_stop(rt);
+	assert_int_equal(left_done, 2);
+	assert_int_equal(left_result[0], 4096);
+	assert_int_equal(left_result[1], -ECANCELED);
+	(void)close(fds[0]);
+	(void)close(fds[1]);
+}
+
+static void a_stop_ends_files_and_then_cancels_polls(void **state)
+{
+	on_engines(1, left_body);
+}
+
+static void start_cmd(struct call *c, struct rt_worker *w)
+{
+	static const uint8_t payload[80];
+
+	rt_cmd_start(w, &c->io, c->fd, 1, payload, call_done);
+}
+
+static void cmd_body(struct rt *rt)
+{
+	/* a plain file knows no commands, as an engine without a ring */
+	struct call c = {.start = start_cmd, .fd = new_file(1)};
+
+	assert_int_equal(call(rt, &c), -EOPNOTSUPP);
+	(void)close(c.fd);
+}
+
+static void a_command_goes_to_who_understands_it(void **state)
+{
+	on_engines(1, cmd_body);
+}
+
+/* ---- the hit path ---- */
+
+static void hits_are_read_inline(void **state)
+{
+	struct rt_file f;
+	uint8_t buf[4096];
+	ssize_t n;
+	int fd = new_file(8192);
+
+	rt_file_init(&f, fd);
+	n = rt_file_try_read(&f, buf, sizeof(buf), 0);
+	if (f.nowait) { /* we have just written it */
+		assert_int_equal(n, 4096);
+		assert_file_bytes(buf, 4096, 0);
+		assert_int_equal(
+			rt_file_try_read(&f, buf, sizeof(buf), 8192), 0);
+	} else {
+		assert_int_equal(n, -EAGAIN);
+	}
+	f.nowait = false;
+	assert_int_equal(rt_file_try_read(&f, buf, 1, 0), -EAGAIN);
+	rt_file_init(&f, -1);
+	assert_false(f.nowait);
+	(void)close(fd);
+	/* a file system that has no non-blocking reads is not asked twice */
+	fd = open("/dev/shm", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return;
+	assert_int_equal(pwrite(fd, "x", 1, 0), 1);
+	rt_file_init(&f, fd);
+	n = rt_file_try_read(&f, buf, 1, 0);
+	assert_true(n == (f.nowait ? 1 : -EAGAIN));
+	(void)close(fd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(reads_are_short_only_at_the_end),
+		cmocka_unit_test(errors_are_the_kernels_own),
+		cmocka_unit_test(vectors_move_what_single_buffers_move),
+		cmocka_unit_test(a_file_lives_from_open_to_close),
+		cmocka_unit_test(a_read_fills_a_buffer_behind_what_it_has),
+		cmocka_unit_test(a_poll_tells_readiness_once),
+		cmocka_unit_test(a_cancelled_operation_ends_once),
+		cmocka_unit_test(a_cancel_storm_loses_no_operation),
+		cmocka_unit_test(a_stop_ends_files_and_then_cancels_polls),
+		cmocka_unit_test(a_command_goes_to_who_understands_it),
+		cmocka_unit_test(hits_are_read_inline),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
