@@ -20,7 +20,20 @@
 #define DIGEST_2 "sha256:" HEX16("2222")
 #define DIGEST_3 "sha256:" HEX16("3333")
 
-#define TOC(entries) "{\"version\":1,\"entries\":[" entries "]}"
+#define NO_ENTRIES "{\"version\":1,\"entries\":[]}"
+#define TOC_1(a) "{\"version\":1,\"entries\":[" a "]}"
+#define TOC_2(a, b) TOC_1(a "," b)
+#define TOC_3(a, b, c) TOC_1(a "," b "," c)
+#define TOC_4(a, b, c, d) TOC_2(a "," b, c "," d)
+#define TOC_5(a, b, c, d, e) TOC_3(a "," b, c "," d, e)
+#define TOC_6(a, b, c, d, e, f) TOC_3(a "," b, c "," d, e "," f)
+#define TOC_7(a, b, c, d, e, f, g) TOC_4(a "," b, c "," d, e "," f, g)
+#define TOC_PICK(a, b, c, d, e, f, g, name, ...) name
+/* A TOC of one to seven entries. */
+#define TOC(...) \
+	TOC_PICK(__VA_ARGS__, TOC_7, TOC_6, TOC_5, TOC_4, TOC_3, TOC_2, TOC_1, \
+		0) \
+	(__VA_ARGS__)
 #define ENTRY(type, name, rest) \
 	"{\"type\":\"" type "\",\"name\":\"" name "\"" rest "}"
 

@@ -53,11 +53,10 @@ static void a_group_ends_where_the_next_member_begins(void **state)
 	struct ld_layer l;
 	struct bc_map m;
 
-	must_load(TOC(ENTRY("reg", "b",
-			  FILE_AT(20, 300, 0, DIGEST_2)) "," ENTRY("reg", "a",
-			  FILE_AT(10, 100, 0, DIGEST_1)) "," ENTRY("reg",
-			  "dead", FILE_AT(5, 250, 0, DIGEST_3)) "," ENTRY("dir",
-			  "dead", "")),
+	must_load(TOC(ENTRY("reg", "b", FILE_AT(20, 300, 0, DIGEST_2)),
+			  ENTRY("reg", "a", FILE_AT(10, 100, 0, DIGEST_1)),
+			  ENTRY("reg", "dead", FILE_AT(5, 250, 0, DIGEST_3)),
+			  ENTRY("dir", "dead", "")),
 		&l);
 	assert_int_equal(l.format, LD_FORMAT_ESTARGZ);
 	assert_one_extent(must_find(&l, "a"), 10, 0);
@@ -77,19 +76,16 @@ static void files_packed_into_a_member_share_its_group(void **state)
 	struct ld_layer l;
 	struct bc_map m;
 
-	must_load(
-		TOC(ENTRY("reg", "b",
-			FILE_AT(20, 100, 1024, DIGEST_2)) "," ENTRY("reg", "a",
-			FILE_AT(10, 100, 0, DIGEST_1)) "," ENTRY("reg", "c",
-			FILE_AT(3000, 100, 2048,
-				DIGEST_1) ",\"chunkSize\":1000") "," ENTRY("chu"
-	                                                                   "nk",
-			"c",
-			CHUNK(100, 3048, 1000,
-				DIGEST_2) ",\"chunkSize\":1000") "," ENTRY("chu"
-	                                                                   "nk",
-			"c", CHUNK(900, 0, 2000, DIGEST_3)) "," ENTRY("reg",
-			"d", FILE_AT(7, 900, 1536, DIGEST_1))),
+	must_load(TOC(ENTRY("reg", "b", FILE_AT(20, 100, 1024, DIGEST_2)),
+			  ENTRY("reg", "a", FILE_AT(10, 100, 0, DIGEST_1)),
+			  ENTRY("reg", "c",
+				  FILE_AT(3000, 100, 2048,
+					  DIGEST_1) ",\"chunkSize\":1000"),
+			  ENTRY("chunk", "c",
+				  CHUNK(100, 3048, 1000,
+					  DIGEST_2) ",\"chunkSize\":1000"),
+			  ENTRY("chunk", "c", CHUNK(900, 0, 2000, DIGEST_3)),
+			  ENTRY("reg", "d", FILE_AT(7, 900, 1536, DIGEST_1))),
 		&l);
 	open_map(&l, &m);
 	assert_int_equal(m.group_count, 2);
@@ -111,13 +107,12 @@ static void landmarks_are_hidden_but_begin_a_member(void **state)
 	struct ld_layer l;
 	struct bc_map m;
 
-	must_load(
-		TOC(ENTRY("reg", "a", FILE_AT(10, 100, 0, DIGEST_1)) "," ENTRY(
-			"reg", "./.prefetch.landmark",
-			FILE_AT(1, 400, 0, DIGEST_2)) "," ENTRY("reg",
-			".no.prefetch.landmark",
-			FILE_AT(1, 500, 0, DIGEST_2)) "," ENTRY("reg",
-			"d/.prefetch.landmark", "")),
+	must_load(TOC(ENTRY("reg", "a", FILE_AT(10, 100, 0, DIGEST_1)),
+			  ENTRY("reg", "./.prefetch.landmark",
+				  FILE_AT(1, 400, 0, DIGEST_2)),
+			  ENTRY("reg", ".no.prefetch.landmark",
+				  FILE_AT(1, 500, 0, DIGEST_2)),
+			  ENTRY("reg", "d/.prefetch.landmark", "")),
 		&l);
 	assert_null(find(&l, ".prefetch.landmark"));
 	assert_null(find(&l, ".no.prefetch.landmark"));
@@ -162,33 +157,28 @@ static void hostile_places_are_refused(void **state)
 		-E2BIG, "64 MiB");
 	must_fail(TOC(ENTRY("reg", "a", FILE_AT(16777217, 100, 0, DIGEST_1))),
 		-E2BIG, "16 MiB");
-	must_fail(
-		TOC(ENTRY("reg", "a", FILE_AT(10, 100, 0, DIGEST_1)) "," ENTRY(
-			"reg", "b", FILE_AT(10, 100, 9, DIGEST_1))),
+	must_fail(TOC(ENTRY("reg", "a", FILE_AT(10, 100, 0, DIGEST_1)),
+			  ENTRY("reg", "b", FILE_AT(10, 100, 9, DIGEST_1))),
 		-EPROTO, "overlap in the blob");
 	/* back and forth between members */
-	must_fail(
-		TOC(ENTRY("reg", "a",
-			FILE_AT(10, 100, 0,
-				DIGEST_1) ",\"chunkSize\":5") "," ENTRY("chunk",
-			"a", CHUNK(300, 0, 5, DIGEST_1)) "," ENTRY("reg", "b",
-			FILE_AT(10, 100, 50, DIGEST_1))),
+	must_fail(TOC(ENTRY("reg", "a",
+			      FILE_AT(10, 100, 0, DIGEST_1) ",\"chunkSize\":5"),
+			  ENTRY("chunk", "a", CHUNK(300, 0, 5, DIGEST_1)),
+			  ENTRY("reg", "b", FILE_AT(10, 100, 50, DIGEST_1))),
 		-EPROTO, "overlap in the blob");
-	must_fail(
-		TOC(ENTRY("reg", "a",
-			FILE_AT(10, 300, 0,
-				DIGEST_1) ",\"chunkSize\":5") "," ENTRY("chunk",
-			"a", CHUNK(100, 0, 5, DIGEST_1))),
+	must_fail(TOC(ENTRY("reg", "a",
+			      FILE_AT(10, 300, 0, DIGEST_1) ",\"chunkSize\":5"),
+			  ENTRY("chunk", "a", CHUNK(100, 0, 5, DIGEST_1))),
 		-EPROTO, "overlap in the blob");
 }
 
 static void no_failed_allocation_is_lost(void **state)
 {
 	static const char json[] =
-		TOC(ENTRY("reg", "a", FILE_AT(10, 100, 0, DIGEST_1)) "," ENTRY(
-			"reg", ".prefetch.landmark",
-			FILE_AT(1, 400, 0, DIGEST_2)) "," ENTRY("reg", "b",
-			FILE_AT(10, 500, 0, DIGEST_1)));
+		TOC(ENTRY("reg", "a", FILE_AT(10, 100, 0, DIGEST_1)),
+			ENTRY("reg", ".prefetch.landmark",
+				FILE_AT(1, 400, 0, DIGEST_2)),
+			ENTRY("reg", "b", FILE_AT(10, 500, 0, DIGEST_1)));
 	struct ld_layer l;
 	struct err e;
 	int r = -ENOMEM;

@@ -85,11 +85,12 @@ static void chunks_end_where_the_next_one_begins(void **state)
 	struct bc_map m;
 
 	must_load(TOC(ENTRY("reg", "d/f",
-			  DATA(9000, 100, 400, DIGEST_1) FIRST(
-				  4000, DIGEST_1)) "," ENTRY("chunk", "d/f",
-			  CHUNK(200, 4000, 1000, DIGEST_2)
-				  ZEROS) "," ENTRY("chunk", "./d/f",
-			  CHUNK(250, 5000, 4000, DIGEST_3))),
+			      DATA(9000, 100, 400, DIGEST_1)
+				      FIRST(4000, DIGEST_1)),
+			  ENTRY("chunk", "d/f",
+				  CHUNK(200, 4000, 1000, DIGEST_2) ZEROS),
+			  ENTRY("chunk", "./d/f",
+				  CHUNK(250, 5000, 4000, DIGEST_3))),
 		&l);
 	assert_one_extent(must_find(&l, "d/f"), 9000, 0);
 	assert_int_equal(ld_tree_blob(l.tree, 0)->device_size, 12288);
@@ -106,13 +107,10 @@ static void the_last_chunk_may_leave_its_size_out(void **state)
 	struct ld_layer l;
 	struct bc_map m;
 
-	must_load(
-		TOC(ENTRY("reg", "f",
-			DATA(50, 100, 400, DIGEST_1) FIRST(40,
-				DIGEST_1)) ","
-					   "{\"type\":\"chunk\",\"offset\":200,"
-	                                   "\"chunkOffset\":40,"
-					   "\"chunkDigest\":\"" DIGEST_2 "\"}"),
+	must_load(TOC(ENTRY("reg", "f",
+			      DATA(50, 100, 400, DIGEST_1) FIRST(40, DIGEST_1)),
+			  "{\"type\":\"chunk\",\"offset\":200,\"chunkOffset\":"
+			  "40,\"chunkDigest\":\"" DIGEST_2 "\"}"),
 		&l);
 	open_map(&l, &m);
 	assert_chunk(&m, 1, 40, 10, 200, 200, 0, 0x22);
@@ -125,10 +123,9 @@ static void files_lie_on_blocks_in_the_order_of_their_source(void **state)
 	struct ld_layer l;
 	struct bc_map m;
 
-	must_load(TOC(ENTRY("reg", "a", DATA(10, 900, 950, DIGEST_1)) "," ENTRY(
-			  "reg", "b",
-			  DATA(4097, 100, 150, DIGEST_2)) "," ENTRY("reg", "c",
-			  DATA(1, 500, 550, DIGEST_3))),
+	must_load(TOC(ENTRY("reg", "a", DATA(10, 900, 950, DIGEST_1)),
+			  ENTRY("reg", "b", DATA(4097, 100, 150, DIGEST_2)),
+			  ENTRY("reg", "c", DATA(1, 500, 550, DIGEST_3))),
 		&l);
 	assert_one_extent(must_find(&l, "b"), 4097, 0);
 	assert_one_extent(must_find(&l, "c"), 1, 8192);
@@ -158,10 +155,9 @@ static void files_with_the_same_bytes_share_their_place(void **state)
 	struct ld_layer l;
 	struct bc_map m;
 
-	must_load(TOC(ENTRY("reg", "a", DATA(10, 100, 150, DIGEST_1)) "," ENTRY(
-			  "reg", "b",
-			  DATA(10, 100, 150, DIGEST_1)) "," ENTRY("reg", "c",
-			  DATA(10, 150, 200, DIGEST_1))),
+	must_load(TOC(ENTRY("reg", "a", DATA(10, 100, 150, DIGEST_1)),
+			  ENTRY("reg", "b", DATA(10, 100, 150, DIGEST_1)),
+			  ENTRY("reg", "c", DATA(10, 150, 200, DIGEST_1))),
 		&l);
 	assert_one_extent(must_find(&l, "a"), 10, 0);
 	assert_one_extent(must_find(&l, "b"), 10, 0);
@@ -176,11 +172,11 @@ static void a_layer_without_data_has_no_blob(void **state)
 {
 	struct ld_layer l;
 
-	must_load(TOC(), &l);
+	must_load(NO_ENTRIES, &l);
 	assert_int_equal(l.entries, 0);
 	ld_layer_fini(&l);
-	must_load(TOC(ENTRY("dir", "./", ",\"mode\":448") "," ENTRY(
-			  "reg", "empty", ",\"offset\":99999")),
+	must_load(TOC(ENTRY("dir", "./", ",\"mode\":448"),
+			  ENTRY("reg", "empty", ",\"offset\":99999")),
 		&l);
 	assert_int_equal(ld_tree_root(l.tree)->attr.mode, S_IFDIR | 0700);
 	assert_int_equal(l.entries, 2);
@@ -198,17 +194,15 @@ static void chunks_must_cover_the_file(void **state)
 			  DATA(50, 100, 400, DIGEST_1) FIRST(51, DIGEST_1))),
 		-EPROTO, "overlaps another or leaves a gap");
 	must_fail(TOC(ENTRY("reg", "f",
-			  DATA(50, 100, 400, DIGEST_1)
-				  FIRST(40, DIGEST_1)) "," ENTRY("chunk", "f",
-			  CHUNK(200, 39, 11, DIGEST_2))),
+			      DATA(50, 100, 400, DIGEST_1) FIRST(40, DIGEST_1)),
+			  ENTRY("chunk", "f", CHUNK(200, 39, 11, DIGEST_2))),
 		-EPROTO, "overlaps another or leaves a gap");
 	must_fail(TOC(ENTRY("reg", "f",
-			  DATA(50, 100, 400, DIGEST_1)
-				  FIRST(40, DIGEST_1)) "," ENTRY("chunk", "f",
-			  CHUNK(200, 41, 9, DIGEST_2))),
+			      DATA(50, 100, 400, DIGEST_1) FIRST(40, DIGEST_1)),
+			  ENTRY("chunk", "f", CHUNK(200, 41, 9, DIGEST_2))),
 		-EPROTO, "overlaps another or leaves a gap");
-	must_fail(TOC(ENTRY("reg", "f", DATA(50, 100, 400, DIGEST_1)) "," ENTRY(
-			  "chunk", "f", CHUNK(200, 50, 1, DIGEST_2))),
+	must_fail(TOC(ENTRY("reg", "f", DATA(50, 100, 400, DIGEST_1)),
+			  ENTRY("chunk", "f", CHUNK(200, 50, 1, DIGEST_2))),
 		-EPROTO, "overlaps another or leaves a gap");
 	must_fail(TOC(ENTRY("reg", "f",
 			  DATA(50, 100, 400, DIGEST_1) ",\"chunkOffset\":1")),
@@ -225,20 +219,18 @@ static void chunks_must_lie_in_the_data_of_the_blob(void **state)
 			  DATA(50, 9223372036854775807, 100, DIGEST_1))),
 		-EPROTO, "outside the blob");
 	must_fail(TOC(ENTRY("reg", "f",
-			  DATA(50, 100, 400, DIGEST_1)
-				  FIRST(40, DIGEST_1)) "," ENTRY("chunk", "f",
-			  CHUNK(400, 40, 10, DIGEST_2))),
+			      DATA(50, 100, 400, DIGEST_1) FIRST(40, DIGEST_1)),
+			  ENTRY("chunk", "f", CHUNK(400, 40, 10, DIGEST_2))),
 		-EPROTO, "does not follow");
 	must_fail(TOC(ENTRY("reg", "f",
-			  DATA(50, 100, 400, DIGEST_1)
-				  FIRST(40, DIGEST_1)) "," ENTRY("chunk", "f",
-			  CHUNK(100, 40, 10, DIGEST_2))),
+			      DATA(50, 100, 400, DIGEST_1) FIRST(40, DIGEST_1)),
+			  ENTRY("chunk", "f", CHUNK(100, 40, 10, DIGEST_2))),
 		-EPROTO, "does not follow");
-	must_fail(TOC(ENTRY("reg", "a", DATA(50, 100, 400, DIGEST_1)) "," ENTRY(
-			  "reg", "b", DATA(50, 399, 500, DIGEST_1))),
+	must_fail(TOC(ENTRY("reg", "a", DATA(50, 100, 400, DIGEST_1)),
+			  ENTRY("reg", "b", DATA(50, 399, 500, DIGEST_1))),
 		-EPROTO, "overlap in the blob");
-	must_fail(TOC(ENTRY("reg", "a", DATA(50, 100, 400, DIGEST_1)) "," ENTRY(
-			  "reg", "b", DATA(51, 100, 400, DIGEST_1))),
+	must_fail(TOC(ENTRY("reg", "a", DATA(50, 100, 400, DIGEST_1)),
+			  ENTRY("reg", "b", DATA(51, 100, 400, DIGEST_1))),
 		-EPROTO, "overlap in the blob");
 }
 
@@ -248,15 +240,13 @@ static void every_chunk_needs_a_digest_that_covers_it(void **state)
 			  ",\"size\":5,\"offset\":100,\"endOffset\":200")),
 		-EOPNOTSUPP, "no digest covers the chunk of 'f'");
 	must_fail(TOC(ENTRY("reg", "f",
-			  DATA(50, 100, 400,
-				  DIGEST_1) ",\"chunkSize\":40") "," ENTRY("chu"
-	                                                                   "nk",
-			  "f", CHUNK(200, 40, 10, DIGEST_2))),
+			      DATA(50, 100, 400, DIGEST_1) ",\"chunkSize\":40"),
+			  ENTRY("chunk", "f", CHUNK(200, 40, 10, DIGEST_2))),
 		-EOPNOTSUPP, "no digest covers");
 	must_fail(TOC(ENTRY("reg", "f",
-			  DATA(50, 100, 400, DIGEST_1)
-				  FIRST(40, DIGEST_1)) "," ENTRY("chunk", "f",
-			  ",\"offset\":200,\"chunkOffset\":40")),
+			      DATA(50, 100, 400, DIGEST_1) FIRST(40, DIGEST_1)),
+			  ENTRY("chunk", "f",
+				  ",\"offset\":200,\"chunkOffset\":40")),
 		-EOPNOTSUPP, "no digest covers the chunk of 'f' at 40");
 	must_fail(
 		TOC(ENTRY("reg", "f",
@@ -286,13 +276,12 @@ static void chunks_belong_to_the_file_before_them(void **state)
 	must_fail(TOC(ENTRY("chunk", "f", CHUNK(200, 40, 10, DIGEST_2))),
 		-EPROTO, "follows no file");
 	must_fail(TOC(ENTRY("reg", "f",
-			  DATA(50, 100, 400, DIGEST_1)
-				  FIRST(40, DIGEST_1)) "," ENTRY("chunk", "g",
-			  CHUNK(200, 40, 10, DIGEST_2))),
+			      DATA(50, 100, 400, DIGEST_1) FIRST(40, DIGEST_1)),
+			  ENTRY("chunk", "g", CHUNK(200, 40, 10, DIGEST_2))),
 		-EPROTO, "follows another file");
-	must_fail(TOC(ENTRY("reg", "f", DATA(50, 100, 400, DIGEST_1)) "," ENTRY(
-			  "dir", "g", "") "," ENTRY("chunk", "f",
-			  CHUNK(200, 40, 10, DIGEST_2))),
+	must_fail(TOC(ENTRY("reg", "f", DATA(50, 100, 400, DIGEST_1)),
+			  ENTRY("dir", "g", ""),
+			  ENTRY("chunk", "f", CHUNK(200, 40, 10, DIGEST_2))),
 		-EPROTO, "follows no file");
 }
 
@@ -303,12 +292,12 @@ static void of_two_entries_the_later_one_wins(void **state)
 	struct ld_layer l;
 	struct bc_map m;
 
-	must_load(TOC(ENTRY("reg", "f", DATA(10, 100, 150, DIGEST_1)) "," ENTRY(
-			  "reg", "./f",
-			  DATA(20, 200, 250, DIGEST_2)) "," ENTRY("reg", "d/x",
-			  DATA(10, 300, 350, DIGEST_3)) "," ENTRY("symlink",
-			  "d", ",\"linkName\":\"f\"") "," ENTRY("symlink", "e",
-			  ",\"linkName\":\"f\"") "," ENTRY("dir", "e/", "")),
+	must_load(TOC(ENTRY("reg", "f", DATA(10, 100, 150, DIGEST_1)),
+			  ENTRY("reg", "./f", DATA(20, 200, 250, DIGEST_2)),
+			  ENTRY("reg", "d/x", DATA(10, 300, 350, DIGEST_3)),
+			  ENTRY("symlink", "d", ",\"linkName\":\"f\""),
+			  ENTRY("symlink", "e", ",\"linkName\":\"f\""),
+			  ENTRY("dir", "e/", "")),
 		&l);
 	assert_one_extent(must_find(&l, "f"), 20, 0);
 	assert_true(S_ISLNK(must_find(&l, "d")->attr.mode));
@@ -335,12 +324,12 @@ static void whiteouts_are_no_entries(void **state)
 {
 	struct ld_layer l;
 
-	must_load(TOC(ENTRY("dir", "d", "") "," ENTRY("reg", "d/.wh..wh..opq",
-			  "") "," ENTRY("reg", ".wh.gone", "") "," ENTRY("reg",
-			  ".wh.data",
-			  DATA(9, 100, 200, DIGEST_1)
-				  FIRST(5, DIGEST_1)) "," ENTRY("chunk",
-			  ".wh.data", CHUNK(150, 5, 4, DIGEST_2))),
+	must_load(
+		TOC(ENTRY("dir", "d", ""), ENTRY("reg", "d/.wh..wh..opq", ""),
+			ENTRY("reg", ".wh.gone", ""),
+			ENTRY("reg", ".wh.data",
+				DATA(9, 100, 200, DIGEST_1) FIRST(5, DIGEST_1)),
+			ENTRY("chunk", ".wh.data", CHUNK(150, 5, 4, DIGEST_2))),
 		&l);
 	assert_int_equal(l.entries, 1);
 	assert_true(ld_inode_is_opaque(must_find(&l, "d")));
@@ -373,9 +362,9 @@ static void hard_links_are_one_inode(void **state)
 	struct ld_layer l;
 	struct ld_inode *f;
 
-	must_load(TOC(LINK("d/c", "d/b") "," LINK("d/b", "./a") "," ENTRY("reg",
-			  "a", DATA(10, 100, 150, DIGEST_1)) "," LINK("e",
-			  "/a/") "," LINK("f", "e")),
+	must_load(TOC(LINK("d/c", "d/b"), LINK("d/b", "./a"),
+			  ENTRY("reg", "a", DATA(10, 100, 150, DIGEST_1)),
+			  LINK("e", "/a/"), LINK("f", "e")),
 		&l);
 	f = must_find(&l, "a");
 	assert_ptr_equal(find(&l, "d/c"), f);
@@ -394,10 +383,10 @@ static void a_link_to_a_lower_layer_waits_for_the_merge(void **state)
 	struct ld_layer l;
 	struct ld_inode *i;
 
-	must_load(TOC(LINK("d/y", "x") "," LINK("x", "./low//er") "," LINK("z",
-			  "d/y") "," LINK("gone", "low/er") "," ENTRY("dir",
-			  "gone",
-			  "") "," ENTRY("reg", ".wh.w", "") "," LINK("v", "w")),
+	must_load(
+		TOC(LINK("d/y", "x"), LINK("x", "./low//er"), LINK("z", "d/y"),
+			LINK("gone", "low/er"), ENTRY("dir", "gone", ""),
+			ENTRY("reg", ".wh.w", ""), LINK("v", "w")),
 		&l);
 	i = must_find(&l, "x");
 	assert_int_equal(i->attr.mode, S_IFREG);
@@ -415,12 +404,12 @@ static void broken_links_are_refused(void **state)
 	must_fail(TOC(LINK("a", "a")), -EPROTO, "itself");
 	must_fail(TOC(LINK("a", "/")), -EPROTO, "nowhere");
 	must_fail(TOC(ENTRY("hardlink", "a", "")), -EPROTO, "nowhere");
-	must_fail(TOC(LINK("a", "b") "," LINK("b", "a")), -EPROTO, "circle");
-	must_fail(TOC(LINK("a", "b") "," LINK("b", "c") "," LINK("c", "a")),
-		-EPROTO, "circle");
-	must_fail(TOC(ENTRY("dir", "d", "") "," LINK("a", "d")), -EPROTO,
+	must_fail(TOC(LINK("a", "b"), LINK("b", "a")), -EPROTO, "circle");
+	must_fail(TOC(LINK("a", "b"), LINK("b", "c"), LINK("c", "a")), -EPROTO,
+		"circle");
+	must_fail(TOC(ENTRY("dir", "d", ""), LINK("a", "d")), -EPROTO,
 		"directory");
-	must_fail(TOC(LINK("a", "d") "," ENTRY("dir", "d", "")), -EPROTO,
+	must_fail(TOC(LINK("a", "d"), ENTRY("dir", "d", "")), -EPROTO,
 		"directory");
 }
 
@@ -434,11 +423,10 @@ static void a_long_chain_of_links_takes_no_long_time(void **state)
 	buf_init(&b, 0);
 	assert_int_equal(buf_printf(&b, "{\"entries\":["), 0);
 	for (unsigned i = 0; i < COUNT; i++)
-		assert_int_equal(
-			buf_printf(&b,
-				"{\"type\":\"hardlink\",\"name\":\"f%u\","
-				"\"linkName\":\"f%u\"},",
-				i, i + 1),
+		assert_int_equal(buf_printf(&b,
+					 "{\"type\":\"hardlink\",\"name\":\"f%"
+					 "u\",\"linkName\":\"f%u\"},",
+					 i, i + 1),
 			0);
 	assert_int_equal(
 		buf_printf(&b, "{\"type\":\"reg\",\"name\":\"f%u\"}]}", COUNT),
@@ -459,18 +447,18 @@ static void every_type_keeps_its_attributes(void **state)
 	struct ld_layer l;
 	struct ld_inode *i;
 
-	must_load(
-		TOC(ENTRY("char", "c",
-			",\"mode\":8630,\"devMajor\":4095,"
-			"\"devMinor\":1048575") "," ENTRY("block", "b",
-			",\"mode\":432,\"devMajor\":8") "," ENTRY("fifo", "p",
-			",\"mode\":4516") "," ENTRY("symlink", "s",
-			",\"mode\":511,\"linkName\":\"../x\"") "," ENTRY("reg",
-			"f",
-			",\"mode\":36333,\"uid\":4294967294,\"gid\":5,"
-			"\"modtime\":\"1960-01-01T00:00:00.5Z\"") "," ENTRY("re"
-	                                                                    "g",
-			"z", ",\"modtime\":\"0001-01-01T00:00:00Z\"")),
+	must_load(TOC(ENTRY("char", "c",
+			      ",\"mode\":8630,\"devMajor\":4095,\"devMinor\":"
+			      "1048575"),
+			  ENTRY("block", "b", ",\"mode\":432,\"devMajor\":8"),
+			  ENTRY("fifo", "p", ",\"mode\":4516"),
+			  ENTRY("symlink", "s",
+				  ",\"mode\":511,\"linkName\":\"../x\""),
+			  ENTRY("reg", "f",
+				  ",\"mode\":36333,\"uid\":4294967294,\"gid\":"
+				  "5,\"modtime\":\"1960-01-01T00:00:00.5Z\""),
+			  ENTRY("reg", "z",
+				  ",\"modtime\":\"0001-01-01T00:00:00Z\"")),
 		&l);
 	i = must_find(&l, "c");
 	assert_int_equal(i->attr.mode, S_IFCHR | 0666);
@@ -497,14 +485,12 @@ static void xattrs_are_bytes_and_ours_are_not_taken(void **state)
 	struct ld_layer l;
 	struct ld_inode *i;
 
-	must_load(
-		TOC(ENTRY("dir", "d",
-			",\"xattrs\":{\"user.a\":\"AAE=\",\"user.empty\":\"\","
-			"\"security.capability\":\"AQ==\","
-			"\"com.apple.x\":\"AQ==\","
-			"\"trusted.overlay.opaque\":\"eQ==\","
-			"\"user.overlay.opaque\":\"eQ==\","
-			"\"trusted.sluice.link\":\"eQ==\"}")),
+	must_load(TOC(ENTRY("dir", "d",
+			  ",\"xattrs\":{\"user.a\":\"AAE=\",\"user.empty\":"
+			  "\"\",\"security.capability\":\"AQ==\",\"com.apple."
+			  "x\":\"AQ==\",\"trusted.overlay.opaque\":\"eQ==\","
+			  "\"user.overlay.opaque\":\"eQ==\",\"trusted.sluice."
+			  "link\":\"eQ==\"}")),
 		&l);
 	i = must_find(&l, "d");
 	assert_int_equal(i->xattr_count, 3);
@@ -526,12 +512,12 @@ static void xattrs_are_bytes_and_ours_are_not_taken(void **state)
 static void no_failed_allocation_is_lost(void **state)
 {
 	static const char json[] = TOC(
-		ENTRY("dir", "d", ",\"xattrs\":{\"user.a\":\"AAE=\"}") "," LINK(
-			"d/c", "d/b") "," LINK("d/b", "f") "," ENTRY("reg", "f",
-			DATA(50, 100, 400, DIGEST_1)
-				FIRST(40, DIGEST_1)) "," ENTRY("chunk", "f",
-			CHUNK(200, 40, 10, DIGEST_2)) "," ENTRY("reg", "g",
-			DATA(50, 400, 500, DIGEST_1)));
+		ENTRY("dir", "d", ",\"xattrs\":{\"user.a\":\"AAE=\"}"),
+		LINK("d/c", "d/b"), LINK("d/b", "f"),
+		ENTRY("reg", "f",
+			DATA(50, 100, 400, DIGEST_1) FIRST(40, DIGEST_1)),
+		ENTRY("chunk", "f", CHUNK(200, 40, 10, DIGEST_2)),
+		ENTRY("reg", "g", DATA(50, 400, 500, DIGEST_1)));
 	struct ld_layer l;
 	struct err e;
 	int r = -ENOMEM;
