@@ -33,6 +33,9 @@ int bc_net_create(
 /* Cancels what runs, ends the thread. NULL is fine. INIT_ONLY. */
 void bc_net_destroy(struct bc_net *n);
 
+/* Start the thread now. 0 or -EAGAIN. ANY_THREAD. */
+int bc_net_ensure(struct bc_net *n);
+
 /* TLS and address choices of one host; shared by its transfers, borrowed. */
 struct bc_net_tls {
 	const char *ca_file;   /* NULL: the system's */
@@ -54,6 +57,14 @@ struct bc_transfer {
 	enum rt_class cls;
 	bool has_range;
 	uint64_t range_off, range_len;
+	uint64_t range_total; /* size of the whole object; 0: not known */
+	/*
+	 * A server that ignores ranges sends the object whole (200). False:
+	 * that ends the transfer early with -EPROTO and range_ignored, unless
+	 * the range was the whole object. True: what lies before the range is
+	 * dropped and the transfer ends behind it.
+	 */
+	bool accept_whole;
 	uint32_t connect_timeout_ms; /* 0: 10 s */
 	uint32_t stall_timeout_ms;   /* no byte for so long; 0: 30 s */
 
@@ -66,10 +77,20 @@ struct bc_transfer {
 
 	void (*done)(struct bc_transfer *t); /* ON_NET; may start others */
 
-	/* answer */
-	int result;  /* 0: an answer came (any status); else -errno */
-	long status; /* HTTP status */
-	uint64_t body_len;
+	/*
+	 * Answer. result 0: an answer came, of any status; a 2xx answer to a
+	 * range has the whole range in buf. Else -ECONNREFUSED, -EHOSTUNREACH,
+	 * -ENETUNREACH, -ETIMEDOUT (no connection), -ECONNRESET, -ETIME (it
+	 * broke or stalled; body_len bytes are there), -EPROTONOSUPPORT (no
+	 * TLS), -EKEYREJECTED (certificate), -EPROTO, -E2BIG (grow is full),
+	 * -ENOMEM, -ECANCELED.
+	 */
+	int result;
+	long status;       /* HTTP status */
+	uint64_t body_len; /* kept bytes of the body */
+	bool range_ignored;
+	bool has_content_length;
+	uint64_t content_length;
 	char *location; /* owned by the transfer; NULL: not there */
 	char *content_type;
 	char *digest;            /* Docker-Content-Digest */
@@ -77,7 +98,7 @@ struct bc_transfer {
 	uint64_t retry_after_ms; /* 0: not said */
 	bool has_content_range;
 	uint64_t cr_first, cr_last, cr_total; /* cr_total 0: "*" */
-	char error[256]; /* libcurl's words, when result != 0 */
+	char error[256]; /* a few words for people, when result != 0 */
 
 	/* private */
 	struct list node;
@@ -85,15 +106,19 @@ struct bc_transfer {
 	unsigned state;
 };
 
-/* Queue t; done runs on the net thread. ANY_THREAD. */
+/*
+ * Queue t; done runs on the net thread. Where the thread cannot be made, t
+ * waits and the next start tries again. ANY_THREAD.
+ */
 void bc_net_start(struct bc_net *n, struct bc_transfer *t);
 /* Ask for an early end (-ECANCELED); done still runs once. ANY_THREAD. */
 void bc_net_cancel(struct bc_net *n, struct bc_transfer *t);
 /* Goes before prefetch from now on. ANY_THREAD. */
 void bc_net_promote(struct bc_net *n, struct bc_transfer *t);
-/* Start and wait; done must be NULL. Returns t->result. BLOCKING. */
+/* Start and wait; done must be NULL. Returns t->result, or -EAGAIN when the
+ * thread cannot be made. BLOCKING. */
 int bc_net_run(struct bc_net *n, struct bc_transfer *t);
-/* Frees what the answer owns; the request part stays. */
+/* Frees what the answer owns and clears the answer; the request part stays. */
 void bc_transfer_fini(struct bc_transfer *t);
 
 /* Run t's fire on the net thread after ms: for retries. */
@@ -102,10 +127,22 @@ struct bc_net_timer {
 	uint64_t due_ms;
 	struct list node;
 };
-/* ANY_THREAD. */
+/* (Re)arm; a zeroed timer is not armed. ANY_THREAD. */
 void bc_net_timer_start(struct bc_net *n, struct bc_net_timer *t, uint64_t ms);
 /* ON_NET. Fine when it is not armed. */
 void bc_net_timer_stop(struct bc_net *n, struct bc_net_timer *t);
+/*
+ * Returns once every timer that was started with 0 ms before this call has run
+ * and ended. BLOCKING.
+ */
+void bc_net_barrier(struct bc_net *n);
+
+/* A server of this origin (blobcache/url.h) ignored a range. ON_NET. */
+void bc_net_host_set_no_ranges(struct bc_net *n, const char *url);
+/* One did so within the last minutes. ON_NET. */
+bool bc_net_host_has_no_ranges(struct bc_net *n, const char *url);
+/* Something is tried again: counted. ANY_THREAD. */
+void bc_net_count_retry(struct bc_net *n);
 
 struct bc_net_stats {
 	uint64_t requests, body_bytes, retries;

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Ranges of one object behind HTTP.
+ *
+ * A fetch is one call (call.h) on the net thread; its end goes home to the
+ * worker of the fetch. The memory of the call lives until done has been called
+ * there, so that a cancel on the way finds something to cancel.
+ */
+#include "blobcache/http_source.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "blobcache/registry.h"
+#include "blobcache/registry_int.h"
+#include "blobcache/tls_dir.h"
+#include "blobcache/url.h"
+#include "runtime/base/log.h"
+#include "runtime/base/mem.h"
+
+#define LOG_TOPIC "http"
+#define WARN_INTERVAL_MS 5000
+
+struct http_source {
+	struct bc_source src;
+	struct bc_remote *remote; /* borrowed, or &own */
+	struct bc_remote own;     /* net is NULL: not used */
+	char *path;               /* owned */
+	struct bc_target target;  /* ON_NET */
+	uint32_t offline_ms;
+	uint64_t warned_ms; /* ON_NET */
+};
+
+struct http_fetch {
+	struct bc_call call;
+	struct bc_fetch *fetch;
+	struct http_source *source;
+};
+
+static void fetch_home(struct rt_task *t)
+{
+	struct bc_fetch *f = container_of(t, struct bc_fetch, task);
+
+	mem_free(f->priv);
+	f->priv = NULL;
+	f->done(f);
+}
+
+static void fetch_end(struct bc_fetch *f, int result)
+{
+	f->result = result;
+	f->task.run = fetch_home;
+	rt_post(f->worker, &f->task);
+}
+
+/* The codes that a source promises. */
+static int fetch_code(int result)
+{
+	switch (result) {
+	case -EHOSTUNREACH:
+		return -ETIMEDOUT;
+	case -E2BIG:
+		return -EPROTO;
+	case -EKEYREJECTED:
+	case -EAGAIN:
+		return -EIO;
+	default:
+		return result;
+	}
+}
+
+static void fetch_answered(struct bc_call *c)
+{
+	struct http_fetch *hf = container_of(c, struct http_fetch, call);
+	int rc = fetch_code(c->result);
+
+	if (rc < 0 && rc != -ECANCELED &&
+		log_ratelimit(&hf->source->warned_ms, WARN_INTERVAL_MS))
+		log_warn("%s, giving up", c->err.text);
+	bc_call_fini(c);
+	fetch_end(hf->fetch, rc);
+}
+
+static void source_fetch(struct bc_source *src, struct bc_fetch *f)
+{
+	struct http_source *s = container_of(src, struct http_source, src);
+	struct http_fetch *hf;
+
+	f->priv = NULL;
+	if (f->len == 0 ||
+		(src->size && !range_fits(f->off, f->len, src->size))) {
+		fetch_end(f, -EPROTO);
+		return;
+	}
+	hf = mem_zalloc(sizeof(*hf));
+	if (!hf) {
+		fetch_end(f, -ENOMEM);
+		return;
+	}
+	hf->fetch = f;
+	hf->source = s;
+	hf->call = (struct bc_call){
+		.remote = s->remote,
+		.target = &s->target,
+		.method = "GET",
+		.path = s->path,
+		.cls = f->cls,
+		.has_range = true,
+		.off = f->off,
+		.total = src->size,
+		.buf = f->buf,
+		.len = f->len,
+		.patience_ms = s->offline_ms,
+		.done = fetch_answered,
+	};
+	f->priv = hf;
+	bc_call_start(&hf->call);
+}
+
+static void source_cancel(struct bc_source *src, struct bc_fetch *f)
+{
+	struct http_fetch *hf = f->priv;
+
+	if (hf)
+		bc_call_cancel(&hf->call);
+}
+
+static void source_promote(struct bc_source *src, struct bc_fetch *f)
+{
+	struct http_fetch *hf = f->priv;
+
+	if (hf)
+		bc_call_promote(&hf->call);
+}
+
+static void source_destroy(struct bc_source *src)
+{
+	struct http_source *s = container_of(src, struct http_source, src);
+
+	/* A done that has posted its end may still be on the net thread. */
+	bc_net_barrier(s->remote->net);
+	if (s->own.net)
+		bc_remote_fini(&s->own);
+	bc_target_fini(&s->target);
+	mem_free(s->path);
+	mem_free(s);
+}
+
+static const struct bc_source_ops source_ops = {
+	.fetch = source_fetch,
+	.cancel = source_cancel,
+	.promote = source_promote,
+	.destroy = source_destroy,
+};
+
+int bc_remote_source(struct bc_remote *remote, const char *path, uint64_t size,
+	uint32_t offline_ms, struct bc_source **ret)
+{
+	struct http_source *s = mem_zalloc(sizeof(*s));
+
+	if (!s)
+		return -ENOMEM;
+	s->src.ops = &source_ops;
+	s->src.size = size;
+	s->remote = remote;
+	s->offline_ms = offline_ms;
+	s->path = mem_strdup(path);
+	if (!s->path) {
+		mem_free(s);
+		return -ENOMEM;
+	}
+	*ret = &s->src;
+	return 0;
+}
+
+/* ---- plain HTTP ---- */
+
+/* Split url into the parts of a remote and a path. */
+static int own_init(struct http_source *s, struct bc_net *net, const char *url,
+	const struct bc_registry_options *o, struct err *e)
+{
+	const char *host = strstr(url, "://") + 3; /* bc_url_origin saw it */
+	size_t host_len = strcspn(host, "/?#"), path_len;
+	char shown[256];
+
+	path_len = strcspn(host + host_len, "#");
+	s->own.net = net;
+	s->own.scheme = bc_url_is_https(url) ? BC_SCHEME_HTTPS : BC_SCHEME_HTTP;
+	s->own.host = mem_strndup(host, host_len);
+	s->own.label = mem_strdup(bc_url_redact(url, shown, sizeof(shown)));
+	if (path_len > 0 && host[host_len] == '/')
+		s->path = mem_strndup(host + host_len, path_len);
+	else
+		s->path = mem_printf("/%.*s", (int)path_len, host + host_len);
+	bc_remote_init(&s->own);
+	if (!s->own.host || !s->own.label || !s->path)
+		return err_set(e, -ENOMEM, "out of memory");
+	if (s->own.scheme == BC_SCHEME_HTTP)
+		return 0;
+	return bc_tls_dir_find(
+		o ? o->cert_dir : NULL, s->own.host, &s->own.tls, e);
+}
+
+static int ask_size(struct http_source *s, struct err *e)
+{
+	struct bc_call c = {
+		.remote = s->remote,
+		.target = &s->target,
+		.method = "GET",
+		.path = s->path,
+		.has_range = true,
+		.len = 1,
+		.patience_ms = BC_COLD_PATIENCE_MS,
+	};
+	uint64_t size = 0;
+	int rc = bc_call_run(&c);
+
+	if (rc < 0) {
+		if (rc == -ENOENT)
+			rc = err_set_kind(e, ERR_NOT_FOUND, rc,
+				"'%s' does not exist", s->remote->label);
+		else if (e)
+			*e = c.err;
+	} else {
+		size = c.t.status == 206        ? c.t.cr_total
+		       : c.t.has_content_length ? c.t.content_length
+		                                : 0;
+		if (size == 0)
+			rc = err_set_kind(e, ERR_FAILED, -EPROTO,
+				"'%s' is empty or its server does not say how "
+				"large it is",
+				s->remote->label);
+	}
+	bc_call_fini(&c);
+	s->src.size = size;
+	return rc;
+}
+
+int bc_http_source_open(struct bc_net *net, const struct bc_registry_options *o,
+	const char *url, uint64_t size, struct bc_source **ret, struct err *e)
+{
+	char origin[BC_ORIGIN_MAX], shown[256];
+	struct http_source *s;
+	int rc;
+
+	if (bc_url_origin(url, origin) < 0)
+		return err_set_kind(e, ERR_USAGE, -EINVAL,
+			"'%s' is not an http(s) URL without user names",
+			bc_url_redact(url, shown, sizeof(shown)));
+	s = mem_zalloc(sizeof(*s));
+	if (!s)
+		return err_set(e, -ENOMEM, "out of memory");
+	s->src.ops = &source_ops;
+	s->src.size = size;
+	s->remote = &s->own;
+	s->offline_ms = o ? o->offline_ms : 0;
+	rc = own_init(s, net, url, o, e);
+	if (rc == 0 && size == 0)
+		rc = ask_size(s, e);
+	if (rc < 0) {
+		source_destroy(&s->src);
+		return rc;
+	}
+	*ret = &s->src;
+	return 0;
+}

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Manifests and small blobs of one repository (OCI distribution spec 1.1,
+ * "pull"). Everything is asked by calls (call.h); this file knows paths, media
+ * types, digests and what to tell people.
+ */
+#include "blobcache/registry.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "blobcache/registry_int.h"
+#include "blobcache/tls_dir.h"
+#include "blobcache/url.h"
+#include "runtime/base/cleanup.h"
+#include "runtime/base/mem.h"
+
+#define MAX_MANIFEST (8u << 20)
+#define MAX_SMALL_BLOB (64u << 20)
+#define MAX_REPOSITORY 255
+#define MAX_REFERENCE 128
+
+static const char accept_manifests[] =
+	"application/vnd.oci.image.index.v1+json, "
+	"application/vnd.docker.distribution.manifest.list.v2+json, "
+	"application/vnd.oci.image.manifest.v1+json, "
+	"application/vnd.docker.distribution.manifest.v2+json";
+
+/* ---- open ---- */
+
+/* Nothing that could end a path component of a URL. */
+static bool is_plain(const char *s, size_t max, const char *more)
+{
+	size_t n = strnlen(s, max + 1);
+
+	if (n == 0 || n > max)
+		return false;
+	for (; *s; s++) {
+		if ((*s >= 'a' && *s <= 'z') || (*s >= '0' && *s <= '9'))
+			continue;
+		if (!strchr(more, *s))
+			return false;
+	}
+	return true;
+}
+
+static bool is_host(const char *host)
+{
+	char origin[BC_ORIGIN_MAX], url[BC_ORIGIN_MAX];
+	int n = snprintf(url, sizeof(url), "https://%s", host);
+
+	return n > 0 && (size_t)n < sizeof(url) && !strpbrk(host, "/?#") &&
+	       bc_url_origin(url, origin) == 0;
+}
+
+static bool is_repository(const char *s)
+{
+	return is_plain(s, MAX_REPOSITORY, "._-/") && s[0] != '/' &&
+	       !strstr(s, "//") && !strstr(s, "..") && s[strlen(s) - 1] != '/';
+}
+
+static int fill(struct bc_registry *r, struct bc_net *net,
+	const struct bc_registry_options *o, const char *host,
+	const char *repository, struct err *e)
+{
+	struct bc_remote *m = &r->remote;
+	int rc;
+
+	m->net = net;
+	bc_remote_init(m);
+	if (o && o->plain_http)
+		m->scheme = BC_SCHEME_HTTP;
+	else
+		m->scheme = bc_url_is_loopback(host) ? BC_SCHEME_PROBE
+		                                     : BC_SCHEME_HTTPS;
+	r->offline_ms = o ? o->offline_ms : 0;
+	m->host = mem_strdup(host);
+	m->label = mem_printf("%s/%s", host, repository);
+	r->repository = mem_strdup(repository);
+	if (!m->host || !m->label || !r->repository)
+		return err_set(e, -ENOMEM, "out of memory");
+	if (m->scheme != BC_SCHEME_HTTP) {
+		rc = bc_tls_dir_find(o ? o->cert_dir : NULL, host, &m->tls, e);
+		if (rc < 0)
+			return rc;
+	}
+	if (bc_auth_create(net, host, repository, o ? o->authfile : NULL,
+		    &m->tls, &m->auth) < 0)
+		return err_set(e, -ENOMEM, "out of memory");
+	return 0;
+}
+
+int bc_registry_open(struct bc_net *net, const struct bc_registry_options *o,
+	const char *host, const char *repository, struct bc_registry **ret,
+	struct err *e)
+{
+	struct bc_registry *r;
+	int rc;
+
+	if (!is_host(host))
+		return err_set_kind(e, ERR_USAGE, -EINVAL,
+			"'%s' is not a registry host", host);
+	if (!is_repository(repository))
+		return err_set_kind(e, ERR_USAGE, -EINVAL,
+			"'%s' is not a repository name", repository);
+	r = mem_zalloc(sizeof(*r));
+	if (!r)
+		return err_set(e, -ENOMEM, "out of memory");
+	rc = fill(r, net, o, host, repository, e);
+	if (rc < 0) {
+		bc_registry_close(r);
+		return rc;
+	}
+	*ret = r;
+	return 0;
+}
+
+void bc_registry_close(struct bc_registry *r)
+{
+	if (!r)
+		return;
+	bc_remote_fini(&r->remote);
+	mem_free(r->repository);
+	mem_free(r);
+}
+
+/* ---- manifests ---- */
+
+/* A manifest call for reference, a tag or a digest. */
+static int run_manifest(struct bc_registry *r, const char *method,
+	const char *reference, struct buf *body, struct bc_call *c)
+{
+	CLEANUP_FREE char *path =
+		mem_printf("/v2/%s/manifests/%s", r->repository, reference);
+
+	*c = (struct bc_call){
+		.remote = &r->remote,
+		.method = method,
+		.path = path,
+		.accept = accept_manifests,
+		.grow = body,
+		.patience_ms =
+			(uint32_t)min_u64(r->offline_ms, BC_COLD_PATIENCE_MS),
+	};
+	if (!path)
+		return err_set(&c->err, -ENOMEM, "out of memory");
+	return bc_call_run(c);
+}
+
+static int pass_on(const struct bc_call *c, struct err *e)
+{
+	if (e)
+		*e = c->err;
+	return c->err.code;
+}
+
+static int no_such_tag(
+	struct bc_registry *r, const char *reference, struct err *e)
+{
+	return err_set_kind(e, ERR_NOT_FOUND, -ENOENT, "'%s' has no tag '%s'",
+		r->remote.label, reference);
+}
+
+/* Ask for the manifest itself and hash it. */
+static int resolve_by_get(struct bc_registry *r, const char *reference,
+	struct digest *ret, struct err *e)
+{
+	struct bc_call c;
+	struct buf body;
+	int rc;
+
+	buf_init(&body, MAX_MANIFEST);
+	rc = run_manifest(r, "GET", reference, &body, &c);
+	if (rc == -ENOENT)
+		rc = no_such_tag(r, reference, e);
+	else if (rc < 0)
+		rc = pass_on(&c, e);
+	else if (digest_of(DIGEST_SHA256, body.data, body.len, ret) < 0)
+		rc = err_set(e, -EIO, "cannot hash the manifest of '%s'",
+			r->remote.label);
+	bc_call_fini(&c);
+	buf_fini(&body);
+	return rc;
+}
+
+int bc_registry_resolve(struct bc_registry *r, const char *reference,
+	struct digest *ret, struct err *e)
+{
+	struct bc_call c;
+	bool is_known;
+	int rc;
+
+	if (!is_plain(
+		    reference, MAX_REFERENCE, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_.-"))
+		return err_set_kind(
+			e, ERR_USAGE, -EINVAL, "'%s' is not a tag", reference);
+	rc = run_manifest(r, "HEAD", reference, NULL, &c);
+	is_known = rc == 0 && c.t.digest &&
+	           digest_parse(c.t.digest, strlen(c.t.digest), ret) == 0;
+	if (rc == -ENOENT)
+		rc = no_such_tag(r, reference, e);
+	else if (rc < 0 && rc != -EPROTO)
+		rc = pass_on(&c, e);
+	else if (!is_known)
+		rc = 1;
+	bc_call_fini(&c);
+	/* No HEAD here, or one that says nothing. */
+	return rc == 1 ? resolve_by_get(r, reference, ret, e) : rc;
+}
+
+static int take_manifest(struct bc_registry *r, const struct digest *d,
+	const struct bc_call *c, const struct buf *body, struct buf *out,
+	char *ret_type, struct err *e)
+{
+	const char *type = c->t.content_type ? c->t.content_type : "";
+	char text[DIGEST_MAX_TEXT];
+	size_t n = strcspn(type, "; \t");
+	int rc = digest_check(d, body->data, body->len);
+
+	if (rc < 0)
+		return err_set(e, rc,
+			"the manifest that '%s' sent has not the digest '%s'",
+			r->remote.label, digest_text(d, text));
+	out->len = 0;
+	if (buf_append(out, body->data, body->len) < 0)
+		return err_set(e, -ENOMEM, "out of memory");
+	(void)snprintf(ret_type, 128, "%.*s", (int)min_u64(n, 127), type);
+	return 0;
+}
+
+int bc_registry_manifest(struct bc_registry *r, const struct digest *d,
+	struct buf *out, char *ret_type, struct err *e)
+{
+	char text[DIGEST_MAX_TEXT];
+	struct bc_call c;
+	struct buf body;
+	int rc;
+
+	buf_init(&body, MAX_MANIFEST);
+	rc = run_manifest(r, "GET", digest_text(d, text), &body, &c);
+	if (rc == 0)
+		rc = take_manifest(r, d, &c, &body, out, ret_type, e);
+	else if (rc == -ENOENT)
+		rc = err_set_kind(e, ERR_NOT_FOUND, rc,
+			"'%s' has no manifest '%s'", r->remote.label, text);
+	else
+		rc = pass_on(&c, e);
+	bc_call_fini(&c);
+	buf_fini(&body);
+	return rc;
+}
+
+/* ---- blobs ---- */
+
+static int take_blob(struct bc_registry *r, const struct digest *d,
+	const struct bc_call *c, const struct buf *out, struct err *e)
+{
+	char text[DIGEST_MAX_TEXT];
+
+	if (c->t.body_len != c->len)
+		return err_set(e, -EPROTO,
+			"blob '%s' of '%s' is shorter than "
+			"its descriptor says",
+			digest_text(d, text), r->remote.label);
+	if (digest_check(d, out->data, c->len) < 0)
+		return err_set(e, -EBADMSG,
+			"what '%s' sent for blob '%s' has another digest",
+			r->remote.label, digest_text(d, text));
+	return 0;
+}
+
+int bc_registry_blob(struct bc_registry *r, const struct digest *d,
+	uint64_t size, struct buf *out, struct err *e)
+{
+	CLEANUP_FREE char *path = NULL;
+	char text[DIGEST_MAX_TEXT];
+	struct bc_call c = {0};
+	int rc;
+
+	(void)digest_text(d, text);
+	if (size > MAX_SMALL_BLOB)
+		return err_set(e, -E2BIG,
+			"blob '%s' is larger than the %u MiB allowed here",
+			text, MAX_SMALL_BLOB >> 20);
+	out->len = 0;
+	path = mem_printf("/v2/%s/blobs/%s", r->repository, text);
+	if (!path || buf_reserve(out, size + 1) < 0)
+		return err_set(e, -ENOMEM, "out of memory");
+	c = (struct bc_call){
+		.remote = &r->remote,
+		.method = "GET",
+		.path = path,
+		.buf = out->data,
+		.len = size,
+		.patience_ms =
+			(uint32_t)min_u64(r->offline_ms, BC_COLD_PATIENCE_MS),
+	};
+	rc = bc_call_run(&c);
+	if (rc == 0)
+		rc = take_blob(r, d, &c, out, e);
+	else if (rc == -ENOENT)
+		rc = err_set_kind(e, ERR_NOT_FOUND, rc, "'%s' has no blob '%s'",
+			r->remote.label, text);
+	else
+		rc = pass_on(&c, e);
+	if (rc == 0)
+		out->len = size;
+	bc_call_fini(&c);
+	return rc;
+}

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The inside of a registry client: registry.c, registry_source.c. */
+#pragma once
+
+#include "blobcache/call.h"
+#include "blobcache/registry.h"
+
+struct bc_registry {
+	struct bc_remote remote;
+	char *repository; /* owned */
+	uint32_t offline_ms;
+};

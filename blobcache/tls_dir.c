@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* certs.d; see tls_dir.h. */
+#include "blobcache/tls_dir.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "blobcache/home.h"
+#include "runtime/base/cleanup.h"
+#include "runtime/base/mem.h"
+
+#define MAX_ENTRIES 1000
+
+static bool has_suffix(const char *s, const char *suffix)
+{
+	size_t n = strlen(s), k = strlen(suffix);
+
+	return n > k && strcmp(s + n - k, suffix) == 0;
+}
+
+/* *to becomes the first name in order of strcmp. 0 or -ENOMEM. */
+static int keep_first(const char **to, const char *name)
+{
+	char *copy;
+
+	if (*to && strcmp(*to, name) <= 0)
+		return 0;
+	copy = mem_strdup(name);
+	if (!copy)
+		return -ENOMEM;
+	mem_free((char *)*to);
+	*to = copy;
+	return 0;
+}
+
+static int scan(DIR *d, struct bc_net_tls *t)
+{
+	struct dirent *de;
+	int rc = 0, n = 0;
+
+	while (rc == 0 && n++ < MAX_ENTRIES && (de = readdir(d))) {
+		if (has_suffix(de->d_name, ".crt"))
+			rc = keep_first(&t->ca_file, de->d_name);
+		else if (has_suffix(de->d_name, ".cert"))
+			rc = keep_first(&t->cert_file, de->d_name);
+	}
+	return rc;
+}
+
+static int make_path(const char *dir, const char **name)
+{
+	char *full;
+
+	if (!*name)
+		return 0;
+	full = mem_printf("%s/%s", dir, *name);
+	mem_free((char *)*name);
+	*name = full;
+	return full ? 0 : -ENOMEM;
+}
+
+static void tls_free(struct bc_net_tls *t)
+{
+	mem_free((char *)t->ca_file);
+	mem_free((char *)t->cert_file);
+	mem_free((char *)t->key_file);
+	*t = (struct bc_net_tls){0};
+}
+
+/* "x.cert" belongs with "x.key". */
+static int find_key(struct bc_net_tls *t, struct err *e)
+{
+	size_t n;
+
+	if (!t->cert_file)
+		return 0;
+	n = strlen(t->cert_file) - strlen(".cert");
+	t->key_file = mem_printf("%.*s.key", (int)n, t->cert_file);
+	if (!t->key_file)
+		return -ENOMEM;
+	if (access(t->key_file, R_OK) != 0)
+		return err_set(e, -EINVAL,
+			"client certificate '%s' has no readable key beside it",
+			t->cert_file);
+	return 0;
+}
+
+/* -ENOENT: no such directory. */
+static int look(const char *dir, struct bc_net_tls *ret, struct err *e)
+{
+	struct bc_net_tls t = {0};
+	DIR *d = opendir(dir);
+	int rc;
+
+	if (!d)
+		return err_sys(e, errno == EACCES ? -EACCES : -ENOENT,
+			"cannot read certificate directory '%s'", dir);
+	rc = scan(d, &t);
+	(void)closedir(d); /* it was only read */
+	if (rc == 0 && (make_path(dir, &t.ca_file) < 0 ||
+			       make_path(dir, &t.cert_file) < 0))
+		rc = -ENOMEM;
+	if (rc == 0)
+		rc = find_key(&t, e);
+	if (rc < 0) {
+		tls_free(&t);
+		return rc == -ENOMEM ? err_set(e, rc, "out of memory") : rc;
+	}
+	*ret = t;
+	return 0;
+}
+
+static int look_in(const char *base, const char *host, struct bc_net_tls *ret,
+	struct err *e)
+{
+	CLEANUP_FREE char *dir = NULL;
+
+	if (!base)
+		return -ENOENT;
+	dir = mem_printf("%s/certs.d/%s", base, host);
+	if (!dir)
+		return err_set(e, -ENOMEM, "out of memory");
+	return look(dir, ret, e);
+}
+
+int bc_tls_dir_find(const char *dir, const char *host, struct bc_net_tls *ret,
+	struct err *e)
+{
+	CLEANUP_FREE char *config = NULL;
+	int rc;
+
+	if (dir)
+		return look(dir, ret, e);
+	*ret = (struct bc_net_tls){0};
+	rc = bc_home_config("containers", &config);
+	if (rc == -ENOMEM)
+		return err_set(e, rc, "out of memory");
+	rc = look_in(config, host, ret, e);
+	if (rc == -ENOENT || rc == -EACCES)
+		rc = look_in("/etc/containers", host, ret, e);
+	if (rc == -ENOENT || rc == -EACCES)
+		rc = look_in("/etc/docker", host, ret, e);
+	return rc == -ENOENT || rc == -EACCES ? 0 : rc;
+}
