@@ -47,6 +47,7 @@ enum {
 	BLOB_ZRAN = 0x8,
 	BLOB_SEPARATE = 0x10,
 	BLOB_TARFS = 0x40,
+	BLOB_BATCH = 0x80,
 	BLOB_ENCRYPTED = 0x100,
 	BLOB_EXTERNAL = 0x800,
 	BLOB_INCOMPATIBLE = 0xf000,
@@ -153,6 +154,8 @@ static int refuse_features(uint32_t features, struct err *e)
 	if (features & (BLOB_ZRAN | BLOB_SEPARATE))
 		return refuse(e, "a RAFS image that refers to tar.gz layers "
 				 "(ZRAN)");
+	if (features & BLOB_BATCH)
+		return refuse(e, "a RAFS image with batch chunks");
 	if (features & BLOB_TARFS)
 		return refuse(e, "a RAFS image of tarfs mode");
 	if (features & BLOB_EXTERNAL)
@@ -292,7 +295,7 @@ static int map_chunk(const struct rafs_boot *b, const struct rafs_chunk *c,
 	const struct rafs_blob_info *info = &b->blobs[c->blob];
 	struct digest d = {.algo = info->digest_algo};
 	uint64_t src_len = le32_at(c->at + 40), len = le32_at(c->at + 44);
-	enum bc_codec codec;
+	enum bc_codec codec = BC_CODEC_NONE;
 	uint32_t group;
 	int err;
 
@@ -346,7 +349,7 @@ static int build_maps(
 
 static int parse_v6(struct rafs_boot *b, struct ld_rafs *r, struct err *e)
 {
-	struct tables t;
+	struct tables t = {0};
 	int err;
 
 	err = read_supers(b, &t, e);
