@@ -23,12 +23,17 @@
 #include "runtime/base/err.h"
 
 /*
- * layers[0] is the lowest. Every directory walk is bounded (LD_MAX_DEPTH,
- * LD_MAX_ENTRIES); a directory cycle in an index is -EPROTO.
+ * layers[0] is the lowest; out is a new tree. Every directory walk is bounded
+ * (LD_MAX_DEPTH, LD_MAX_ENTRIES, the index' own length); a directory with two
+ * names is -EPROTO, and so is a cycle. -EPROTO, -E2BIG, -ENOMEM; out is then
+ * good for nothing but ld_tree_destroy.
  */
 int ld_merge(const struct ld_index *const *layers, size_t count,
 	struct ld_tree *out, struct err *e);
 
-/* Copy one index into an empty tree, nothing interpreted. */
+/*
+ * Copy one index into a new tree, nothing interpreted: whiteouts, opaque and
+ * implied directories and open hard links stay what they are.
+ */
 int ld_tree_from_index(
 	const struct ld_index *x, struct ld_tree *out, struct err *e);
