@@ -37,8 +37,7 @@ struct rt_engine_ops {
 	void (*wait)(struct rt_worker *w, uint64_t timeout_ns);
 };
 
-extern const struct rt_engine_ops rt_engine_threads, rt_engine_uring,
-	rt_engine_fault;
+extern const struct rt_engine_ops rt_engine_threads, rt_engine_uring;
 
 /*
  * Can this machine do io_uring, as a worker needs it, with files in dir? 0, or

@@ -62,6 +62,7 @@ struct rt_io {
 	uint8_t kind, marks;
 	uint8_t tries; /* EAGAINs in a row */
 	bool in_pool;  /* a pool thread has it, or will */
+	unsigned held; /* fault engine: turns until the try is made */
 	int fd;
 	union {
 		struct {

@@ -274,7 +274,7 @@ void rt_io_landed(struct rt_worker *w, struct rt_io *io, int64_t res)
 	if (rt_io_is_watch(io))
 		list_remove(&io->op.node);
 	w->flying[rt_io_is_watch(io)]--;
-	io->marks &= (uint8_t) ~(IO_STOP_ASKED | IO_FAULT_SEEN);
+	io->marks &= (uint8_t)~IO_STOP_ASKED;
 	io->in_pool = false;
 	rt_timer_stop(w, &io->again);
 	rt_count(&w->counters.io_completed, 1);

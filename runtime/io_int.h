@@ -37,7 +37,6 @@ enum rt_io_marks {
 	IO_LATE = 2,         /* its deadline has passed */
 	IO_STOP_ASKED = 4,   /* the engine has been told to end it */
 	IO_AGAIN = 8,        /* the last try gave EAGAIN */
-	IO_FAULT_SEEN = 16   /* the fault engine has decided about this try */
 };
 
 static inline bool rt_io_is_watch(const struct rt_io *io)

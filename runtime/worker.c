@@ -252,7 +252,9 @@ int rt_worker_open(struct rt_worker *w)
 	int r;
 
 	w->depth = rt->opt.queue_depth;
-	if (rt->backend == RT_BACKEND_URING)
+	if (rt->ops)
+		w->ops = rt->ops;
+	else if (rt->backend == RT_BACKEND_URING)
 		w->ops = &rt_engine_uring;
 	else
 		w->ops = &rt_engine_threads;

@@ -93,11 +93,12 @@ struct rt {
 	char name[12];
 	enum rt_backend backend;
 	char reason[600];
-	struct rt_worker *workers;         /* owned, opt.workers of them */
-	struct rt_channel *channel;        /* owned by the scheduler */
-	struct rt_pool *jobs, *files;      /* owned */
-	const struct rt_fault_plan *fault; /* borrowed; tests only */
-	cpu_set_t *cpus; /* owned: where the creator may run */
+	struct rt_worker *workers;       /* owned, opt.workers of them */
+	struct rt_channel *channel;      /* owned by the scheduler */
+	struct rt_pool *jobs, *files;    /* owned */
+	const struct rt_engine_ops *ops; /* NULL: the backend's */
+	struct rt_fault_plan *fault;     /* borrowed; tests only */
+	cpu_set_t *cpus;                 /* owned: where the creator may run */
 	size_t cpus_size;
 
 	/* tasks posted and jobs submitted that have not been run to the end */
