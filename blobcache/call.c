@@ -145,7 +145,7 @@ static int say_status(struct bc_call *c, enum bc_verdict v)
 		return say_refused(c);
 	case BC_ANSWER_MISSING:
 		return err_set_kind(e, ERR_NOT_FOUND, -ENOENT,
-			"'%s' has not what was asked for (status 404)",
+			"'%s' was not found (status 404)",
 			c->remote->label);
 	case BC_ANSWER_BUSY:
 	case BC_ANSWER_FAULT:
