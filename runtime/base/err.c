@@ -28,37 +28,34 @@ static void make_one_line(char *s)
 			*s = ' ';
 }
 
-__attribute__((format(printf, 4, 0))) static int set_v(struct err *e,
+__attribute__((format(printf, 4, 0))) static void put_v(struct err *e,
 	enum err_kind kind, int code, const char *fmt, va_list ap)
 {
 	if (!e)
-		return code;
+		return;
 	e->code = code;
 	e->kind = kind;
 	(void)vsnprintf(e->text, sizeof(e->text), fmt, ap); /* may be cut */
 	make_one_line(e->text);
-	return code;
 }
 
-int err_set(struct err *e, int code, const char *fmt, ...)
+void err_put(struct err *e, int code, const char *fmt, ...)
 {
 	va_list ap;
 
 	va_start(ap, fmt);
-	(void)set_v(e, kind_of(code), code, fmt, ap);
+	put_v(e, kind_of(code), code, fmt, ap);
 	va_end(ap);
-	return code;
 }
 
-int err_set_kind(
+void err_put_kind(
 	struct err *e, enum err_kind kind, int code, const char *fmt, ...)
 {
 	va_list ap;
 
 	va_start(ap, fmt);
-	(void)set_v(e, kind, code, fmt, ap);
+	put_v(e, kind, code, fmt, ap);
 	va_end(ap);
-	return code;
 }
 
 int err_wrap(struct err *e, const char *fmt, ...)
@@ -84,19 +81,18 @@ int err_wrap(struct err *e, const char *fmt, ...)
 	return e->code;
 }
 
-int err_sys(struct err *e, int code, const char *fmt, ...)
+void err_put_sys(struct err *e, int code, const char *fmt, ...)
 {
 	char why[96];
 	size_t n;
 	va_list ap;
 
 	if (!e)
-		return code;
+		return;
 	va_start(ap, fmt);
-	(void)set_v(e, kind_of(code), code, fmt, ap);
+	put_v(e, kind_of(code), code, fmt, ap);
 	va_end(ap);
 	n = strlen(e->text);
 	(void)snprintf(e->text + n, sizeof(e->text) - n, ": %s",
 		strerror_r(-code, why, sizeof(why)));
-	return code;
 }

@@ -25,20 +25,43 @@ struct err {
 };
 
 /*
- * Set e and return code. The kind follows from the code: -EBADMSG and -EPROTO
- * are ERR_BROKEN, -EOPNOTSUPP is ERR_UNSUPPORTED, the rest ERR_FAILED.
+ * Set e; the value is code. The kind follows from the code: -EBADMSG and
+ * -EPROTO are ERR_BROKEN, -EOPNOTSUPP is ERR_UNSUPPORTED, the rest ERR_FAILED.
+ *
+ * A macro around a function, so that compilers and analysers see that what
+ * comes back is the code that went in.
  */
-int err_set(struct err *e, int code, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+#define err_set(e, code, ...) \
+	__extension__({ \
+		int code_ = (code); \
+		err_put((e), code_, __VA_ARGS__); \
+		code_; \
+	})
 
 /* The same with the kind given. */
-int err_set_kind(struct err *e, enum err_kind kind, int code, const char *fmt,
+#define err_set_kind(e, kind, code, ...) \
+	__extension__({ \
+		int code_ = (code); \
+		err_put_kind((e), (kind), code_, __VA_ARGS__); \
+		code_; \
+	})
+
+/* "<text>: <strerror(-code)>", for system calls; the value is code. */
+#define err_sys(e, code, ...) \
+	__extension__({ \
+		int code_ = (code); \
+		err_put_sys((e), code_, __VA_ARGS__); \
+		code_; \
+	})
+
+/* What the macros call. */
+void err_put(struct err *e, int code, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+void err_put_kind(struct err *e, enum err_kind kind, int code, const char *fmt,
 	...) __attribute__((format(printf, 4, 5)));
+void err_put_sys(struct err *e, int code, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 
 /* Put "<text>: " before what e says. Returns e->code (or -EIO if unset). */
 int err_wrap(struct err *e, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
-
-/* "<text>: <strerror(-code)>", for system calls. Returns code. */
-int err_sys(struct err *e, int code, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));

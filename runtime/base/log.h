@@ -24,7 +24,7 @@ enum log_sink { LOG_SINK_STDERR, LOG_SINK_SYSLOG, LOG_SINK_FILE };
  * Where lines go from now on. path is for LOG_SINK_FILE (appended to, reopened
  * never). Default: stderr, warnings and errors. INIT_ONLY. 0 or -errno.
  */
-int log_open(enum log_sink sink, const char *path);
+int log_open(enum log_sink to, const char *path);
 /* INIT_ONLY. */
 void log_set_level(enum log_level level);
 /*
