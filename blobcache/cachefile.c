@@ -40,6 +40,26 @@ static void dir_name(const struct digest *blob, const struct digest *map_id,
 		digest_hex(map_id, m));
 }
 
+int bc_store_map_open(struct bc_store *s, const struct digest *blob,
+	const struct digest *map_id, struct bc_map *ret, struct err *e)
+{
+	char dir[STORE_MAX_REL], rel[STORE_MAX_REL + 8];
+
+	dir_name(blob, map_id, dir);
+	(void)snprintf(rel, sizeof(rel), "%s/map", dir); /* fits */
+	return bc_map_open(s->dirfd, rel, map_id, ret, e);
+}
+
+int bc_store_map_put(
+	struct bc_store *s, const struct digest *blob, const struct bc_map *map)
+{
+	char dir[STORE_MAX_REL], rel[STORE_MAX_REL + 8];
+
+	dir_name(blob, &map->id, dir);
+	(void)snprintf(rel, sizeof(rel), "%s/map", dir); /* fits */
+	return store_put(s, rel, map->base, map->base_len);
+}
+
 static int open_file(int dir, const char *name, int flags, struct stat *ret)
 {
 	int fd, r = 0;

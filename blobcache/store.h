@@ -45,6 +45,15 @@ int bc_store_put(struct bc_store *s, const char *rel, const void *p, size_t n,
 int bc_store_get(
 	struct bc_store *s, const char *rel, struct buf *out, struct err *e);
 
+/*
+ * The map of a blob, as a cache file keeps it: opened by its id, or kept before
+ * any cache file is. 0, -ENOENT, -EBADMSG, -EPROTO, -errno. BLOCKING.
+ */
+int bc_store_map_open(struct bc_store *s, const struct digest *blob,
+	const struct digest *map_id, struct bc_map *ret, struct err *e);
+int bc_store_map_put(struct bc_store *s, const struct digest *blob,
+	const struct bc_map *map);
+
 /* ---- one cache file ---- */
 
 struct bc_cachefile {

@@ -100,6 +100,14 @@ static int wait_for_report(int fd, pid_t pid, struct err *e)
 	return report.code;
 }
 
+/* Whoever ends the command before it is done ends the daemon with it. */
+static void die_with(pid_t parent)
+{
+	(void)prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
+	if (getppid() != parent)
+		(void)raise(SIGTERM); /* it was faster */
+}
+
 static void become_daemon(int report_fd)
 {
 	(void)setsid();    /* fails only for a group leader, which we are not */
@@ -116,8 +124,8 @@ static void become_daemon(int report_fd)
 
 int ld_daemon_fork(struct ld_daemon *ret, struct err *e)
 {
+	pid_t pid, parent = getpid();
 	int fds[2], result;
-	pid_t pid;
 
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		return err_sys(e, -errno, "cannot make a pipe");
@@ -131,6 +139,7 @@ int ld_daemon_fork(struct ld_daemon *ret, struct err *e)
 	}
 	if (pid == 0) {
 		(void)close(fds[0]);
+		die_with(parent);
 		become_daemon(fds[1]);
 		ret->report_fd = fds[1];
 		return 0;
@@ -182,7 +191,8 @@ void ld_daemon_ready(struct ld_daemon *d)
 	if (d->report_fd < 0)
 		return;
 	null_fd(STDERR_FILENO);
-	(void)send_report(d->report_fd, &ok); /* a parent that died is fine */
+	(void)prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
+	(void)send_report(d->report_fd, &ok); /* it has just died: mounted */
 	(void)close(d->report_fd);
 	d->report_fd = -1;
 }

@@ -23,7 +23,8 @@ struct ld_daemon {
  * Fork. In the child: 0, in a session of its own, "/" as directory, stdin and
  * stdout on /dev/null, no inherited descriptor but stderr. In the parent: 1
  * when the child has reported that it is ready, else the child's error in e
- * (-ECHILD if it ended without a word). One thread only.
+ * (-ECHILD if it ended without a word). Until it is ready the child gets a
+ * SIGTERM when the parent dies. One thread only.
  */
 int ld_daemon_fork(struct ld_daemon *ret, struct err *e);
 /* Stay in front: no fork, nothing closed. */

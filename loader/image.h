@@ -16,8 +16,11 @@
 #include "blobcache/store.h"
 #include "loader/index.h"
 #include "loader/layer.h"
+#include "runtime/base/buf.h"
 #include "runtime/base/err.h"
 #include "runtime/runtime.h"
+
+struct ld_origin;
 
 struct ld_image_options {
 	const char *name;     /* as the user gave it */
@@ -36,6 +39,9 @@ struct ld_image_blob {
 	char *why;     /* owned */
 	uint64_t size; /* compressed, as the manifest says; 0: not known */
 	struct bc_blob *blob; /* owned; NULL after ld_image_inspect */
+	/* private */
+	struct digest map_id;
+	uint64_t source_size; /* of the stored blob; 0: not known */
 };
 
 struct ld_image_layer {
@@ -58,7 +64,9 @@ struct ld_image {
 	size_t blob_count;
 	uint64_t entries, bytes_total, bytes_compressed;
 	/* private */
-	void *origin;
+	struct ld_origin *origin; /* NULL: a bundle */
+	bool is_inline;           /* bundle: the bootstrap lies in a blob */
+	struct buf index_bytes;   /* of index, where the cache took no file */
 };
 
 /*

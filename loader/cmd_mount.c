@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * mount: from the command line to a served mount, and its end.
+ *
+ *   parse, resolve DIR -> fork -> mounter -> claim DIR -> privileges down
+ *   -> cache, runtime, network -> image -> mount -> serve -> ready
+ *
+ * Until "ready" every failure goes back to the user as one sentence, with
+ * nothing left mounted. Afterwards the main thread waits for the end of the
+ * mount, for signals and for clients of the control socket.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "loader/cmd.h"
+#include "loader/control.h"
+#include "loader/daemon.h"
+#include "loader/fs.h"
+#include "loader/imageref.h"
+#include "loader/json.h"
+#include "loader/mounter.h"
+#include "loader/status.h"
+#include "loader/work.h"
+#include "runtime/base/log.h"
+
+#define LOG_TOPIC "mount"
+
+struct mount {
+	struct ld_cli *cli;
+	struct ld_ref ref;
+	char dir[4096]; /* resolved */
+	struct ld_daemon daemon;
+	struct ld_mounter mounter;
+	struct ld_control *control;
+	struct ld_work work;
+	struct ld_image image;
+	struct ld_session *session;
+	bool has_image, is_mounted;
+	int signal_fd, epoll_fd;
+};
+
+/* ---- before the fork ---- */
+
+static int resolve_dir(struct mount *m, struct err *e)
+{
+	const char *dir = m->cli->args[1];
+	int ret;
+
+	ret = ld_control_resolve(dir, m->dir, e);
+	if (ret == -ENOENT)
+		return err_set(e, ret,
+			"the mount point '%s' does not exist, make it first",
+			dir);
+	if (ret == -ENOTDIR)
+		return err_set(
+			e, ret, "the mount point '%s' is no directory", dir);
+	return ret;
+}
+
+/* ---- signals ---- */
+
+static void end_signals(sigset_t *s)
+{
+	(void)sigemptyset(s);
+	(void)sigaddset(s, SIGINT);
+	(void)sigaddset(s, SIGTERM);
+	(void)sigaddset(s, SIGHUP);
+}
+
+/*
+ * Blocked from the start, so that no thread inherits them. While the image is
+ * prepared they end the process at once: there is nothing to clean up then,
+ * the cache is made for that.
+ */
+static void let_signals_end_us(bool on)
+{
+	sigset_t s;
+
+	end_signals(&s);
+	(void)sigprocmask(on ? SIG_UNBLOCK : SIG_BLOCK, &s, NULL);
+}
+
+static int watch(int epoll_fd, int fd)
+{
+	struct epoll_event ev = {.events = EPOLLIN, .data.fd = fd};
+
+	return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
+}
+
+static int start_watching(struct mount *m, struct err *e)
+{
+	sigset_t s;
+	int ret;
+
+	end_signals(&s);
+	m->signal_fd = signalfd(-1, &s, SFD_CLOEXEC | SFD_NONBLOCK);
+	m->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (m->signal_fd < 0 || m->epoll_fd < 0)
+		return err_sys(e, -errno, "cannot watch for signals");
+	ret = watch(m->epoll_fd, m->signal_fd);
+	if (ret == 0)
+		ret = watch(m->epoll_fd, ld_control_fd(m->control));
+	if (ret < 0)
+		return err_sys(e, ret, "cannot watch for signals");
+	return 0;
+}
+
+/* ---- start ---- */
+
+static int open_log(struct mount *m, struct err *e)
+{
+	const struct ld_cli *c = m->cli;
+	enum log_level echo = c->quiet ? LOG_LEVEL_ERROR : LOG_LEVEL_WARN;
+	int ret = 0;
+
+	ld_work_log(c);
+	if (c->log)
+		ret = log_open(LOG_SINK_FILE, c->log);
+	else if (!c->foreground)
+		ret = log_open(LOG_SINK_SYSLOG, NULL);
+	if (ret < 0)
+		return err_sys(e, ret, "cannot open the log '%s'", c->log);
+	if (c->foreground && !c->log)
+		return 0;
+	/* a file is read when something is to be found out: say more there */
+	if (!c->verbose && !c->quiet)
+		log_set_level(LOG_LEVEL_INFO);
+	log_echo(true, echo);
+	return 0;
+}
+
+static int mount_it(struct mount *m, struct err *e)
+{
+	struct ld_mount_options o = {
+		.dir = m->dir,
+		.source = m->image.name,
+		.opts = (const char *)m->cli->mount_opts.data,
+	};
+	struct ld_session_options s = {
+		.rt = m->work.rt,
+		.image = &m->image,
+		.owner_uid = geteuid(),
+	};
+	int ret;
+
+	ret = ld_mounter_mount(&m->mounter, &o, &s.fuse_fd, e);
+	if (ret < 0)
+		return ret;
+	m->is_mounted = true;
+	return ld_session_start(&s, &m->session, e);
+}
+
+static int prepare_image(struct mount *m, struct err *e)
+{
+	struct ld_image_options o;
+	int ret;
+
+	ld_work_image_options(m->cli, &o);
+	let_signals_end_us(true);
+	ret = ld_image_prepare(
+		&o, m->work.rt, m->work.net, m->work.store, &m->image, e);
+	let_signals_end_us(false);
+	m->has_image = ret == 0;
+	return ret;
+}
+
+static int start(struct mount *m, struct err *e)
+{
+	int ret;
+
+	let_signals_end_us(false);
+	ret = open_log(m, e);
+	if (ret == 0)
+		ret = ld_mounter_start(&m->mounter, e);
+	if (ret == 0)
+		ret = ld_control_create(m->dir, m->ref.canonical,
+			ld_mount_is_ours(m->dir), &m->control, e);
+	if (ret == 0)
+		ret = ld_daemon_drop_privileges(e);
+	if (ret == 0)
+		ret = ld_work_start(&m->work, m->cli, e);
+	if (ret == 0)
+		ret = prepare_image(m, e);
+	if (ret == 0)
+		ret = mount_it(m, e);
+	if (ret == 0)
+		ret = ld_control_listen(m->control, e);
+	if (ret == 0)
+		ret = start_watching(m, e);
+	return ret;
+}
+
+/* ---- serve ---- */
+
+static void answer(void *arg, const char *word, struct buf *out)
+{
+	struct mount *m = arg;
+	struct ld_status_of s = {
+		.image = &m->image,
+		.session = m->session,
+		.rt = m->work.rt,
+		.net = m->work.net,
+		.driver = "fuse",
+		.driver_reason = "works everywhere",
+		.transport = "dev",
+		.transport_reason = "works everywhere",
+	};
+	json_t *o;
+
+	if (strcmp(word, "status") != 0)
+		return;
+	o = ld_status_json(&s);
+	(void)ld_json_write(o, JSON_COMPACT, out); /* else empty: no answer */
+	json_decref(o);
+}
+
+static void unmount_for_signal(struct mount *m)
+{
+	struct signalfd_siginfo info;
+	struct err e = {0};
+
+	if (read(m->signal_fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	log_info("got signal %u, unmounting '%s'", info.ssi_signo, m->dir);
+	if (ld_mounter_unmount(&m->mounter, m->dir, true, &e) < 0)
+		log_warn("%s, ending anyway", e.text);
+	m->is_mounted = false;
+}
+
+/* Until the kernel has ended the connection or a signal came. */
+static void serve(struct mount *m)
+{
+	struct epoll_event ev;
+
+	while (m->is_mounted && ld_session_wait(m->session, m->epoll_fd) == 1) {
+		if (epoll_wait(m->epoll_fd, &ev, 1, 0) != 1)
+			continue;
+		if (ev.data.fd == m->signal_fd)
+			unmount_for_signal(m);
+		else
+			ld_control_serve(m->control, answer, m);
+	}
+	if (m->is_mounted)
+		log_info("'%s' was unmounted", m->dir);
+	m->is_mounted = false;
+}
+
+/* ---- end ---- */
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		(void)close(*fd);
+	*fd = -1;
+}
+
+/* In the order opposite to start; copes with any part of it. */
+static void finish(struct mount *m)
+{
+	struct err e = {0};
+
+	if (m->is_mounted &&
+		ld_mounter_unmount(&m->mounter, m->dir, true, &e) < 0)
+		log_warn("%s", e.text);
+	if (m->session) {
+		ld_session_stop(m->session);
+		ld_session_destroy(m->session);
+	}
+	if (m->has_image)
+		ld_image_fini(&m->image);
+	ld_work_stop(&m->work);
+	close_fd(&m->epoll_fd);
+	close_fd(&m->signal_fd);
+	ld_control_destroy(m->control);
+	ld_mounter_stop(&m->mounter);
+}
+
+/* The daemon's whole life. What it returns has been said already. */
+static int run(struct mount *m, struct err *e)
+{
+	int ret;
+
+	ret = start(m, e);
+	if (ret == 0) {
+		log_info("'%s' is mounted at '%s'", m->image.name, m->dir);
+		log_echo(false, LOG_LEVEL_ERROR);
+		ld_daemon_ready(&m->daemon);
+		serve(m);
+	} else {
+		log_echo(false, LOG_LEVEL_ERROR);
+		if (!m->cli->foreground || m->cli->log)
+			log_error("%s", e->text);
+	}
+	finish(m);
+	if (ret < 0 && !m->cli->foreground) {
+		ld_daemon_fail(&m->daemon, e);
+		e->text[0] = '\0';
+	}
+	return ret;
+}
+
+int ld_cmd_mount(struct ld_cli *c, struct err *e)
+{
+	struct mount m = {.cli = c,
+		.daemon.report_fd = -1,
+		.mounter.fd = -1,
+		.signal_fd = -1,
+		.epoll_fd = -1};
+	int ret;
+
+	ret = ld_ref_parse(c->args[0], &m.ref, e);
+	if (ret == 0)
+		ret = resolve_dir(&m, e);
+	if (ret < 0 || c->dry_run)
+		return ret;
+	if (c->foreground) {
+		ld_daemon_stay(&m.daemon);
+		return run(&m, e);
+	}
+	ret = ld_daemon_fork(&m.daemon, e);
+	if (ret != 0)
+		return ret < 0 ? ret : 0; /* the parent */
+	return run(&m, e);
+}

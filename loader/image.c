@@ -1,0 +1,590 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From a name to an image that can be mounted; see image.h.
+ *
+ *   name -> reference -> digest -> (indexes) -> manifest -> layers -> index
+ *
+ * Everything below the first digest is named by digests and kept in the cache
+ * once it was verified, so only a tag ever has to be asked for again.
+ */
+#include "loader/image.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/utsname.h>
+
+#include "loader/image_int.h"
+#include "runtime/base/cleanup.h"
+#include "runtime/base/log.h"
+#include "runtime/base/mem.h"
+#include "runtime/base/util.h"
+
+#define LOG_TOPIC "image"
+#define MAX_INDEX_DEPTH 4 /* indexes that name indexes */
+
+static int out_of_memory(struct err *e)
+{
+	return err_set(e, -ENOMEM, "out of memory");
+}
+
+/* ---- platform ---- */
+
+/* The image spec's names for uname's. */
+static const struct {
+	const char *machine, *platform;
+} machines[] = {
+	{"x86_64", "amd64"},
+	{"i686", "386"},
+	{"aarch64", "arm64"},
+	{"armv8l", "arm/v7"},
+	{"armv7l", "arm/v7"},
+	{"armv6l", "arm/v6"},
+	{"ppc64le", "ppc64le"},
+	{"riscv64", "riscv64"},
+	{"s390x", "s390x"},
+	{"loongarch64", "loong64"},
+};
+
+static void set_platform(struct image_job *j)
+{
+	const char *arch;
+	struct utsname u;
+	size_t i;
+
+	if (j->o->platform) {
+		(void)snprintf(
+			j->platform, sizeof(j->platform), "%s", j->o->platform);
+		return;
+	}
+	arch = uname(&u) == 0 ? u.machine : "amd64";
+	for (i = 0; i < ARRAY_LEN(machines); i++) {
+		if (strcmp(arch, machines[i].machine) == 0) {
+			arch = machines[i].platform;
+			break;
+		}
+	}
+	(void)snprintf(j->platform, sizeof(j->platform), "linux/%.60s", arch);
+}
+
+/* ---- reference -> digest ---- */
+
+static int ref_rel(const struct ld_ref *r, char ret[IMAGE_REL_LEN])
+{
+	int n;
+
+	/* no repository has a ':', so no tag is in a directory's way */
+	n = snprintf(ret, IMAGE_REL_LEN, "refs/%s/%s:%s", r->host,
+		r->repository, r->tag);
+	return n < 0 || n >= IMAGE_REL_LEN ? -E2BIG : 0;
+}
+
+/* The digest seen last time; algo NONE if there was none. */
+static struct digest last_seen(struct image_job *j)
+{
+	struct digest d = {0};
+	char rel[IMAGE_REL_LEN];
+	struct buf b;
+	size_t n;
+
+	buf_init(&b, DIGEST_MAX_TEXT + 1);
+	if (ref_rel(&j->ref, rel) == 0 &&
+		bc_store_get(j->store, rel, &b, NULL) == 0) {
+		n = b.len;
+		if (n > 0 && b.data[n - 1] == '\n')
+			n--;
+		if (digest_parse((char *)b.data, n, &d) < 0)
+			d = (struct digest){0};
+	}
+	buf_fini(&b);
+	return d;
+}
+
+static void remember(struct image_job *j, const struct digest *d)
+{
+	char rel[IMAGE_REL_LEN], text[DIGEST_MAX_TEXT + 1];
+	size_t n;
+
+	n = strlen(digest_text(d, text));
+	text[n++] = '\n';
+	/* lost: then a dead server is an error and not a warning */
+	if (ref_rel(&j->ref, rel) == 0)
+		(void)bc_store_put(j->store, rel, text, n, NULL);
+}
+
+/* The digest that the name stands for now. */
+static int find_digest(struct image_job *j, struct digest *ret, struct err *e)
+{
+	struct ld_origin *origin = j->image->origin;
+	struct digest last = {0}, now;
+	struct err why = {0};
+	int err;
+
+	if (j->ref.digest.algo != DIGEST_NONE) {
+		*ret = j->ref.digest;
+		return 0;
+	}
+	if (origin->is_local)
+		return origin->ops->resolve(origin, ret, e);
+	last = last_seen(j);
+	err = origin->ops->resolve(origin, &now, &why);
+	if (err == 0) {
+		if (!digest_is_equal(&last, &now))
+			remember(j, &now);
+		*ret = now;
+		return 0;
+	}
+	if (err != -EHOSTUNREACH || last.algo == DIGEST_NONE) {
+		if (e)
+			*e = why;
+		return err;
+	}
+	log_warn("%s, using what '%s' was last time", why.text,
+		j->ref.canonical);
+	*ret = last;
+	return 0;
+}
+
+/* ---- digest -> manifest ---- */
+
+/* From the cache or the origin. *ret_type is what a server said, if one did. */
+static int get_manifest(struct image_job *j, const struct digest *d,
+	struct buf *b, char *ret_type, bool *ret_is_new, struct err *e)
+{
+	struct ld_origin *origin = j->image->origin;
+	char rel[IMAGE_REL_LEN];
+
+	ret_type[0] = '\0';
+	*ret_is_new = false;
+	image_rel(d, "manifest", rel);
+	if (bc_store_get(j->store, rel, b, NULL) == 0 &&
+		digest_check(d, b->data, b->len) == 0)
+		return 0;
+	b->len = 0;
+	*ret_is_new = true;
+	return origin->ops->manifest(origin, d, b, ret_type, e);
+}
+
+static void keep(struct image_job *j, const struct digest *d, const char *name,
+	const struct buf *b)
+{
+	char rel[IMAGE_REL_LEN];
+
+	image_rel(d, name, rel);
+	/* lost: it is fetched again */
+	(void)bc_store_put(j->store, rel, b->data, b->len, NULL);
+}
+
+/* Follow indexes down to this platform's manifest. */
+static int find_manifest(struct image_job *j, struct digest d, struct err *e)
+{
+	char type[LD_MEDIA_TYPE_LEN];
+	struct digest next;
+	struct buf b;
+	bool is_new;
+	int depth, ret = 1;
+
+	for (depth = 0; ret == 1 && depth <= MAX_INDEX_DEPTH; depth++) {
+		buf_init(&b, LD_MAX_MANIFEST_BYTES);
+		ret = get_manifest(j, &d, &b, type, &is_new, e);
+		if (ret == 0)
+			ret = ld_manifest_is_index((char *)b.data, b.len, type,
+				j->platform, &next, e);
+		if (ret == 0)
+			ret = ld_manifest_parse(
+				(char *)b.data, b.len, type, &j->manifest, e);
+		else if (ret == 1 && is_new)
+			keep(j, &d, "manifest", &b);
+		if (ret == 0 && is_new)
+			keep(j, &d, "manifest", &b);
+		buf_fini(&b);
+		if (ret == 0)
+			j->image->digest = d;
+		if (ret == 1)
+			d = next;
+	}
+	if (ret == 1)
+		return err_set(e, -EPROTO,
+			"image indexes name each other more than %d deep",
+			MAX_INDEX_DEPTH);
+	return ret;
+}
+
+static int apply_config(struct image_job *j, struct err *e)
+{
+	struct ld_origin *origin = j->image->origin;
+	struct ld_manifest *m = &j->manifest;
+	char rel[IMAGE_REL_LEN];
+	struct buf b;
+	int ret = 0;
+
+	buf_init(&b, LD_MAX_MANIFEST_BYTES);
+	image_rel(&j->image->digest, "config", rel);
+	if (bc_store_get(j->store, rel, &b, NULL) < 0 ||
+		digest_check(&m->config, b.data, b.len) < 0) {
+		b.len = 0;
+		ret = origin->ops->blob(
+			origin, &m->config, m->config_size, &b, e);
+		if (ret == 0)
+			keep(j, &j->image->digest, "config", &b);
+	}
+	if (ret == 0)
+		ret = ld_manifest_apply_config(m, (char *)b.data, b.len, e);
+	buf_fini(&b);
+	return ret;
+}
+
+/* ---- manifest -> image ---- */
+
+/* What the manifest alone says of the layers. */
+static int list_layers(struct image_job *j, struct err *e)
+{
+	struct ld_image *i = j->image;
+	const struct ld_layer_desc *d;
+	struct ld_image_layer *l;
+	const char *why;
+	size_t k, n = j->manifest.layer_count;
+
+	i->layers = mem_calloc(n, sizeof(*i->layers));
+	if (!i->layers)
+		return out_of_memory(e);
+	i->layer_count = n;
+	for (k = 0; k < n; k++) {
+		d = &j->manifest.layers[k];
+		l = &i->layers[k];
+		l->digest = d->digest;
+		l->size = d->size;
+		l->entries = UINT64_MAX;
+		l->size_uncompressed = UINT64_MAX;
+		l->format = ld_layer_recognise(d, &l->lazy, &why);
+		l->media_type = mem_strdup(d->media_type);
+		l->why = mem_strdup(why);
+		if (!l->media_type || !l->why)
+			return out_of_memory(e);
+	}
+	return 0;
+}
+
+/* What their tables of contents add. */
+static void describe_layers(struct image_job *j, const struct image_layers *l)
+{
+	struct ld_image *i = j->image;
+	size_t k;
+
+	for (k = 0; k < i->layer_count; k++) {
+		if (!l->by_layer[k])
+			continue;
+		i->layers[k].entries = l->by_layer[k]->entries;
+		i->layers[k].size_uncompressed =
+			l->by_layer[k]->size_uncompressed;
+	}
+}
+
+/* The compressed bytes of the distinct layers. */
+static uint64_t sum_layers(const struct ld_image *i)
+{
+	uint64_t sum = 0;
+	size_t k, n;
+
+	for (k = 0; k < i->layer_count; k++) {
+		for (n = 0; n < k; n++)
+			if (digest_is_equal(
+				    &i->layers[n].digest, &i->layers[k].digest))
+				break;
+		if (n == k)
+			sum += i->layers[k].size;
+	}
+	return sum;
+}
+
+/* The blob behind a device slot is a layer of the image. */
+static int take_slot(struct image_job *j, struct image_layers *l,
+	const struct ld_blob_ref *slot, struct ld_image_blob *b,
+	struct bc_map *ret_map, struct err *e)
+{
+	const struct ld_image_layer *layer;
+	size_t k;
+
+	for (k = 0; k < j->image->layer_count; k++)
+		if (digest_is_equal(&j->image->layers[k].digest, &slot->digest))
+			break;
+	if (k == j->image->layer_count || !l->by_layer[k]->map.base)
+		return err_set(
+			e, -EPROTO, "the index names a blob that is no layer");
+	layer = &j->image->layers[k];
+	*ret_map = l->by_layer[k]->map;
+	l->by_layer[k]->map.base = NULL;
+	if (slot->device_size > ret_map->device_size)
+		return err_set(e, -EPROTO,
+			"the index is larger than the map of its blob");
+	b->digest = layer->digest;
+	b->format = layer->format;
+	b->lazy = layer->lazy;
+	b->size = layer->size;
+	b->source_size = layer->size;
+	b->map_id = ret_map->id;
+	b->why = mem_strdup(layer->why);
+	return b->why ? 0 : out_of_memory(e);
+}
+
+static int take_slots(struct image_job *j, struct image_layers *l,
+	const struct buf *index_bytes, struct bc_map **ret_maps, struct err *e)
+{
+	struct ld_image *i = j->image;
+	struct ld_blob_ref slot;
+	struct ld_index x;
+	struct bc_map *maps;
+	uint32_t k;
+	int ret;
+
+	ret = ld_index_from_bytes(index_bytes->data, index_bytes->len, &x, e);
+	if (ret < 0)
+		return ret;
+	maps = mem_calloc(x.slot_count, sizeof(*maps));
+	i->blobs = mem_calloc(x.slot_count, sizeof(*i->blobs));
+	if (!maps || !i->blobs) {
+		mem_free(maps);
+		return out_of_memory(e);
+	}
+	i->blob_count = x.slot_count;
+	for (k = 0; k < x.slot_count && ret == 0; k++) {
+		ret = ld_index_slot(&x, k, &slot);
+		if (ret < 0)
+			(void)err_set(e, ret, "the index has a bad slot");
+		else
+			ret = take_slot(j, l, &slot, &i->blobs[k], &maps[k], e);
+	}
+	if (ret < 0) {
+		image_maps_fini(maps, x.slot_count);
+		return ret;
+	}
+	*ret_maps = maps;
+	return 0;
+}
+
+static int build(struct image_job *j, struct bc_map **ret_maps, struct err *e)
+{
+	struct image_layers layers;
+	struct bc_map *maps = NULL;
+	struct buf index;
+	int ret;
+
+	ret = apply_config(j, e);
+	if (ret == 0)
+		ret = list_layers(j, e);
+	if (ret < 0)
+		return ret;
+	ret = image_layers_load(j, false, &layers, e);
+	if (ret < 0)
+		return ret;
+	describe_layers(j, &layers);
+	j->image->bytes_compressed = sum_layers(j->image);
+	buf_init(&index, IMAGE_MAX_INDEX);
+	ret = image_layers_merge(&layers, &j->manifest, &index, e);
+	if (ret == 0)
+		ret = take_slots(j, &layers, &index, &maps, e);
+	if (ret == 0) {
+		ret = image_record_save(j, &index, e);
+		if (ret < 0)
+			image_maps_fini(maps, j->image->blob_count);
+	}
+	buf_fini(&index);
+	image_layers_fini(&layers);
+	if (ret == 0)
+		*ret_maps = maps;
+	return ret;
+}
+
+/* ---- blobs ---- */
+
+void image_maps_fini(struct bc_map *maps, size_t count)
+{
+	size_t i;
+
+	for (i = 0; maps && i < count; i++)
+		if (maps[i].base)
+			bc_map_close(&maps[i]);
+	mem_free(maps);
+}
+
+int image_blobs_open(struct image_job *j, struct bc_map *maps,
+	image_source_fn *source, struct err *e)
+{
+	struct ld_image *i = j->image;
+	struct bc_blob_options o = {.rt = j->rt, .store = j->store};
+	struct bc_blob_stats stats;
+	size_t k;
+	int ret = 0;
+
+	for (k = 0; k < i->blob_count && ret == 0; k++) {
+		ret = source(j, &i->blobs[k], &o.source, e);
+		if (ret < 0)
+			break;
+		o.digest = i->blobs[k].digest;
+		o.map = maps[k];
+		ret = bc_blob_open(&o, &i->blobs[k].blob, e);
+		if (ret < 0) {
+			bc_source_destroy(o.source);
+			break;
+		}
+		maps[k].base = NULL;
+		bc_blob_stats(i->blobs[k].blob, &stats);
+		i->bytes_total += stats.bytes_total;
+	}
+	image_maps_fini(maps, i->blob_count);
+	return ret;
+}
+
+static int source_of_layer(struct image_job *j, struct ld_image_blob *b,
+	struct bc_source **ret, struct err *e)
+{
+	struct ld_origin *origin = j->image->origin;
+
+	return origin->ops->source(origin, &b->digest, b->source_size, ret, e);
+}
+
+/* ---- the whole way ---- */
+
+static int start(struct image_job *j, struct err *e)
+{
+	struct ld_image *i = j->image;
+	int ret;
+
+	ret = ld_ref_parse(j->o->name, &j->ref, e);
+	if (ret < 0)
+		return ret;
+	i->name = mem_strdup(j->ref.canonical);
+	if (!i->name)
+		return out_of_memory(e);
+	if (j->ref.kind == LD_REF_BUNDLE || j->ref.kind == LD_REF_BUNDLE_URL)
+		return 0;
+	set_platform(j);
+	i->platform = mem_strdup(j->platform);
+	if (!i->platform)
+		return out_of_memory(e);
+	return ld_origin_open(&j->ref, j->o, j->net, &i->origin, e);
+}
+
+static int prepare_oci(struct image_job *j, struct err *e)
+{
+	struct bc_map *maps;
+	struct digest d;
+	int ret;
+
+	ret = find_digest(j, &d, e);
+	if (ret == 0)
+		ret = find_manifest(j, d, e);
+	if (ret < 0)
+		return ret;
+	ret = image_record_load(j, &maps);
+	if (ret == -ENOENT)
+		ret = build(j, &maps, e);
+	else if (ret < 0)
+		(void)out_of_memory(e);
+	if (ret < 0)
+		return ret;
+	return image_blobs_open(j, maps, source_of_layer, e);
+}
+
+static int inspect_oci(struct image_job *j, struct err *e)
+{
+	struct image_layers layers;
+	struct digest d;
+	int ret;
+
+	ret = find_digest(j, &d, e);
+	if (ret == 0)
+		ret = find_manifest(j, d, e);
+	if (ret == 0)
+		ret = list_layers(j, e);
+	if (ret == 0)
+		ret = image_layers_load(j, true, &layers, e);
+	if (ret < 0)
+		return ret;
+	describe_layers(j, &layers);
+	j->image->bytes_compressed = sum_layers(j->image);
+	image_layers_fini(&layers);
+	return 0;
+}
+
+static bool is_bundle(const struct image_job *j)
+{
+	return j->ref.kind == LD_REF_BUNDLE || j->ref.kind == LD_REF_BUNDLE_URL;
+}
+
+static int finish(
+	struct image_job *j, int ret, struct ld_image *out, struct err *e)
+{
+	ld_manifest_fini(&j->manifest);
+	if (ret < 0) {
+		ld_image_fini(j->image);
+		return ret;
+	}
+	*out = *j->image;
+	return 0;
+}
+
+int ld_image_prepare(const struct ld_image_options *o, struct rt *rt,
+	struct bc_net *net, struct bc_store *store, struct ld_image *ret,
+	struct err *e)
+{
+	struct ld_image image = {0};
+	struct image_job j = {
+		.o = o, .rt = rt, .net = net, .store = store, .image = &image};
+	int err;
+
+	err = start(&j, e);
+	if (err == 0 && is_bundle(&j))
+		err = image_bundle_prepare(&j, e);
+	else if (err == 0)
+		err = prepare_oci(&j, e);
+	return finish(&j, err, ret, e);
+}
+
+int ld_image_inspect(const struct ld_image_options *o, struct rt *rt,
+	struct bc_net *net, struct bc_store *store, struct ld_image *ret,
+	struct err *e)
+{
+	struct ld_image image = {0};
+	struct image_job j = {
+		.o = o, .rt = rt, .net = net, .store = store, .image = &image};
+	int err;
+
+	err = start(&j, e);
+	if (err == 0 && is_bundle(&j))
+		err = image_bundle_inspect(&j, e);
+	else if (err == 0)
+		err = inspect_oci(&j, e);
+	return finish(&j, err, ret, e);
+}
+
+void image_clear(struct ld_image *i)
+{
+	size_t k;
+
+	for (k = 0; k < i->blob_count; k++) {
+		bc_blob_close(i->blobs[k].blob);
+		mem_free(i->blobs[k].why);
+	}
+	mem_free(take_ptr(i->blobs));
+	for (k = 0; k < i->layer_count; k++) {
+		mem_free(i->layers[k].media_type);
+		mem_free(i->layers[k].why);
+	}
+	mem_free(take_ptr(i->layers));
+	i->blob_count = 0;
+	i->layer_count = 0;
+	if (i->index.base)
+		ld_index_close(&i->index);
+	i->index = (struct ld_index){0};
+	buf_fini(&i->index_bytes);
+}
+
+void ld_image_fini(struct ld_image *i)
+{
+	image_clear(i);
+	ld_origin_close(i->origin);
+	mem_free(i->name);
+	mem_free(i->platform);
+	*i = (struct ld_image){0};
+}

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Bundles: a RAFS bootstrap, in a file or behind http, and its blobs, each
+ * named by its digest, in blobs/ beside it or where --blobs says. The bootstrap
+ * is its own root of trust, unless #sha256= pins it; it names the digest of
+ * every chunk.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "blobcache/registry.h"
+#include "loader/image_int.h"
+#include "loader/rafs.h"
+#include "runtime/base/cleanup.h"
+#include "runtime/base/mem.h"
+#include "runtime/base/util.h"
+
+#define MAX_BOOTSTRAP (1u << 30)
+#define MAX_URL 4400
+#define WHY "every chunk's digest is in the bootstrap"
+
+static int out_of_memory(struct err *e)
+{
+	return err_set(e, -ENOMEM, "out of memory");
+}
+
+static bool is_url(const char *s)
+{
+	return strncmp(s, "http://", 7) == 0 || strncmp(s, "https://", 8) == 0;
+}
+
+/* A file or a URL as source. size 0: not known. */
+static int open_source(struct image_job *j, const char *where, uint64_t size,
+	struct bc_source **ret, struct err *e)
+{
+	struct bc_registry_options o = {
+		.cert_dir = j->o->cert_dir,
+		.offline_ms = j->o->offline_ms,
+	};
+	int err;
+
+	if (is_url(where))
+		return bc_http_source_open(j->net, &o, where, size, ret, e);
+	err = bc_source_file_open(where, ret, e);
+	if (err == -ENOENT)
+		return err_set_kind(
+			e, ERR_NOT_FOUND, err, "'%s' is not there", where);
+	if (err == -EISDIR)
+		return err_set_kind(e, ERR_USAGE, err,
+			"'%s' is a directory, name the bootstrap in it or "
+			"write oci:PATH",
+			where);
+	return err;
+}
+
+/* ---- the bootstrap ---- */
+
+static int read_whole(
+	struct image_job *j, struct bc_source *s, struct buf *b, struct err *e)
+{
+	int ret;
+
+	if (s->size > MAX_BOOTSTRAP)
+		return err_set(e, -E2BIG,
+			"the bootstrap has %llu bytes, more than the limit of "
+			"%u",
+			(unsigned long long)s->size, MAX_BOOTSTRAP);
+	if (buf_reserve(b, s->size) < 0)
+		return out_of_memory(e);
+	ret = bc_source_read(j->rt, s, 0, b->data, s->size, e);
+	if (ret == 0)
+		b->len = s->size;
+	return ret;
+}
+
+/*
+ * The bootstrap's bytes, from a file of its own or from inside a blob. What
+ * the bytes are shows in the first 8 KiB.
+ */
+static int read_bootstrap(
+	struct image_job *j, struct buf *b, bool *ret_is_inline, struct err *e)
+{
+	struct bc_source *s;
+	uint8_t head[8192];
+	size_t n;
+	int ret;
+
+	ret = open_source(j, j->ref.path, 0, &s, e);
+	if (ret < 0)
+		return ret;
+	n = (size_t)min_u64(s->size, sizeof(head));
+	if (n == 0)
+		ret = err_set(e, -EPROTO, "the bootstrap is empty");
+	else
+		ret = bc_source_read(j->rt, s, 0, head, n, e);
+	if (ret == 0 && ld_rafs_recognise(head, n) != LD_FORMAT_UNKNOWN) {
+		*ret_is_inline = false;
+		ret = read_whole(j, s, b, e);
+	} else if (ret == 0) {
+		*ret_is_inline = true;
+		ret = ld_rafs_read_inline(j->rt, s, b, e);
+		if (ret == -ENOENT)
+			ret = err_set(e, -EPROTO,
+				"'%s' is no RAFS bootstrap and no blob that "
+				"holds one",
+				j->ref.canonical);
+	}
+	bc_source_destroy(s);
+	return ret;
+}
+
+static int check_pin(struct image_job *j, const struct buf *b, struct err *e)
+{
+	struct digest *d = &j->image->digest;
+	int ret;
+
+	ret = digest_of(DIGEST_SHA256, b->data, b->len, d);
+	if (ret < 0)
+		return err_sys(e, ret, "cannot hash the bootstrap");
+	if (j->ref.digest.algo != DIGEST_NONE &&
+		!digest_is_equal(d, &j->ref.digest))
+		return err_set(e, -EBADMSG,
+			"the bootstrap '%s' does not have the digest behind "
+			"'#sha256='",
+			j->ref.canonical);
+	return 0;
+}
+
+/* ---- blobs ---- */
+
+/* Where blobs are: a directory or URL without the last '/'. */
+static int blob_place(struct image_job *j, bool is_inline, char ret[MAX_URL])
+{
+	const char *path = j->ref.path, *slash;
+	size_t n = strlen(path);
+
+	if (j->o->blobs) {
+		n = strlen(j->o->blobs);
+		while (n > 1 && j->o->blobs[n - 1] == '/')
+			n--;
+		return snprintf(ret, MAX_URL, "%.*s", (int)n, j->o->blobs) <
+		                       MAX_URL
+		               ? 0
+		               : -E2BIG;
+	}
+	/* a query signs one object, not those beside it */
+	if (j->ref.kind == LD_REF_BUNDLE_URL)
+		n = strcspn(path, "?");
+	slash = memrchr(path, '/', n);
+	n = slash ? (size_t)(slash - path) : 0;
+	(void)snprintf(ret, MAX_URL, "%.*s%s", (int)n, path,
+		is_inline ? "" : "/blobs");
+	return 0;
+}
+
+static int source_of_blob(struct image_job *j, struct ld_image_blob *b,
+	struct bc_source **ret, struct err *e)
+{
+	char place[MAX_URL], where[MAX_URL + 2 * DIGEST_MAX_BYTES + 2];
+	char hex[2 * DIGEST_MAX_BYTES + 1];
+	struct err why = {0};
+	int err;
+
+	err = blob_place(j, j->image->is_inline, place);
+	if (err < 0)
+		return err_set(e, err, "the path of the blobs is too long");
+	(void)snprintf(where, sizeof(where), "%s/%s", place,
+		digest_hex(&b->digest, hex));
+	err = open_source(j, where, b->source_size, ret, &why);
+	if (err < 0) {
+		if (e)
+			*e = why;
+		if (why.kind == ERR_NOT_FOUND && !j->o->blobs)
+			return err_set_kind(e, why.kind, err,
+				"blob '%s' is not there, say with --blobs "
+				"where it is",
+				where);
+		return err;
+	}
+	b->source_size = (*ret)->size;
+	if (b->size == 0)
+		b->size = b->source_size;
+	return 0;
+}
+
+/* ---- bootstrap -> image ---- */
+
+static int take_blobs(struct image_job *j, struct ld_rafs *r,
+	struct bc_map **ret_maps, struct err *e)
+{
+	struct ld_image *i = j->image;
+	struct bc_map *maps = mem_calloc(r->blob_count, sizeof(*maps));
+	size_t k;
+	int ret = 0;
+
+	i->blobs = mem_calloc(r->blob_count, sizeof(*i->blobs));
+	if (!maps || !i->blobs) {
+		mem_free(maps);
+		return out_of_memory(e);
+	}
+	i->blob_count = r->blob_count;
+	for (k = 0; k < r->blob_count && ret == 0; k++) {
+		i->blobs[k].digest = r->blobs[k].digest;
+		i->blobs[k].format = r->format;
+		i->blobs[k].lazy = true;
+		i->blobs[k].size = r->blobs[k].compressed_size;
+		i->blobs[k].why = mem_strdup(WHY);
+		if (!i->blobs[k].why)
+			ret = out_of_memory(e);
+		else
+			ret = bc_map_from_bytes(r->blobs[k].map.data,
+				r->blobs[k].map.len, &maps[k], e);
+		if (ret < 0)
+			break;
+		r->blobs[k].map = (struct buf){0}; /* the map has them now */
+		i->blobs[k].map_id = maps[k].id;
+	}
+	if (ret < 0) {
+		image_maps_fini(maps, r->blob_count);
+		return ret;
+	}
+	*ret_maps = maps;
+	return 0;
+}
+
+/* To inspect, each blob is a layer. */
+static int list_blobs(
+	struct image_job *j, const struct ld_rafs *r, struct err *e)
+{
+	struct ld_image *i = j->image;
+	struct ld_image_layer *l;
+	size_t k;
+
+	i->layers = mem_calloc(r->blob_count, sizeof(*i->layers));
+	if (!i->layers)
+		return out_of_memory(e);
+	i->layer_count = r->blob_count;
+	for (k = 0; k < r->blob_count; k++) {
+		l = &i->layers[k];
+		l->digest = r->blobs[k].digest;
+		l->format = r->format;
+		l->lazy = true;
+		l->size = r->blobs[k].compressed_size;
+		if (l->size == 0)
+			l->size = UINT64_MAX;
+		l->entries = r->blob_count == 1 ? r->entries : UINT64_MAX;
+		l->size_uncompressed =
+			r->blob_count == 1 ? r->size_uncompressed : UINT64_MAX;
+		l->why = mem_strdup(WHY);
+		if (!l->why)
+			return out_of_memory(e);
+	}
+	return 0;
+}
+
+static int build(struct image_job *j, const struct buf *boot, struct err *e)
+{
+	struct ld_image *i = j->image;
+	struct ld_rafs r = {0};
+	struct bc_map *maps = NULL;
+	struct buf index;
+	size_t k;
+	int ret;
+
+	ret = ld_rafs_parse(boot->data, boot->len, &r, e);
+	if (ret < 0)
+		return ret;
+	buf_init(&index, IMAGE_MAX_INDEX);
+	ret = ld_index_write(r.tree, IMAGE_BLOCK_BITS, &index, e);
+	if (ret == 0)
+		ret = list_blobs(j, &r, e);
+	if (ret == 0)
+		ret = take_blobs(j, &r, &maps, e);
+	/* the record holds the sizes that the sources turn out to have */
+	if (ret == 0)
+		ret = image_blobs_open(j, maps, source_of_blob, e);
+	for (k = 0; ret == 0 && k < i->blob_count; k++)
+		i->bytes_compressed += i->blobs[k].size;
+	if (ret == 0)
+		ret = image_record_save(j, &index, e);
+	buf_fini(&index);
+	ld_rafs_fini(&r);
+	return ret;
+}
+
+/* 1 if the bootstrap was never prepared. */
+static int prepare_from_record(struct image_job *j, struct err *e)
+{
+	struct bc_map *maps;
+	int ret;
+
+	ret = image_record_load(j, &maps);
+	if (ret == -ENOENT)
+		return 1;
+	if (ret < 0)
+		return out_of_memory(e);
+	return image_blobs_open(j, maps, source_of_blob, e);
+}
+
+int image_bundle_prepare(struct image_job *j, struct err *e)
+{
+	struct buf boot;
+	int ret;
+
+	if (j->ref.digest.algo != DIGEST_NONE) {
+		/* pinned: what was prepared before is not read again */
+		j->image->digest = j->ref.digest;
+		ret = prepare_from_record(j, e);
+		if (ret <= 0)
+			return ret;
+	}
+	buf_init(&boot, MAX_BOOTSTRAP);
+	ret = read_bootstrap(j, &boot, &j->image->is_inline, e);
+	if (ret == 0)
+		ret = check_pin(j, &boot, e);
+	if (ret == 0)
+		ret = prepare_from_record(j, e);
+	if (ret == 1)
+		ret = build(j, &boot, e);
+	buf_fini(&boot);
+	return ret;
+}
+
+int image_bundle_inspect(struct image_job *j, struct err *e)
+{
+	struct ld_rafs r = {0};
+	struct buf boot;
+	int ret;
+
+	buf_init(&boot, MAX_BOOTSTRAP);
+	ret = read_bootstrap(j, &boot, &j->image->is_inline, e);
+	if (ret == 0)
+		ret = check_pin(j, &boot, e);
+	if (ret == 0)
+		ret = ld_rafs_parse(boot.data, boot.len, &r, e);
+	if (ret == 0)
+		ret = list_blobs(j, &r, e);
+	ld_rafs_fini(&r);
+	buf_fini(&boot);
+	return ret;
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the image_*.c files share. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "blobcache/net.h"
+#include "blobcache/store.h"
+#include "loader/image.h"
+#include "loader/imageref.h"
+#include "loader/index.h"
+#include "loader/manifest.h"
+#include "loader/origin.h"
+
+/* Bits of a device block; everything that is read so far lays out 4 KiB. */
+#define IMAGE_BLOCK_BITS 12
+/* Most bytes of an index or a layer index. */
+#define IMAGE_MAX_INDEX (UINT64_C(1) << 31)
+#define IMAGE_MAX_RECORD (16u << 20)
+#define IMAGE_REL_LEN 320
+
+/* One preparation, from name to image. */
+struct image_job {
+	const struct ld_image_options *o; /* borrowed, as the next three */
+	struct rt *rt;
+	struct bc_net *net;
+	struct bc_store *store;
+	struct ld_ref ref;
+	char platform[100];
+	struct ld_manifest manifest; /* owned; empty for bundles */
+	struct ld_image *image;      /* being filled */
+};
+
+/* A layer blob that was loaded: its index, its map. */
+struct image_layer {
+	const struct ld_layer_desc *desc; /* in the manifest */
+	struct ld_index index;
+	struct buf index_bytes; /* what index reads */
+	struct bc_map map;      /* base NULL: none, or taken */
+	enum ld_format format;
+	uint64_t entries, size_uncompressed;
+};
+
+/*
+ * Load the distinct blobs among the manifest's layers, from the cache or from
+ * their source, several at a time; ret_layers[i] is for manifest layer i and
+ * points into ret. only_lazy passes over what cannot be loaded lazily (its
+ * ret_layers is NULL); else such a layer is an error that names its format.
+ */
+struct image_layers {
+	struct image_layer *list; /* owned */
+	size_t count;
+	struct image_layer **by_layer; /* owned; layer_count of them */
+};
+
+int image_layers_load(struct image_job *j, bool only_lazy,
+	struct image_layers *ret, struct err *e);
+void image_layers_fini(struct image_layers *l);
+
+/* Merge the layers and write the image index. */
+int image_layers_merge(const struct image_layers *l,
+	const struct ld_manifest *m, struct buf *ret_index, struct err *e);
+
+/* ---- the record of a prepared image in the cache (image_record.c) ---- */
+
+/* "images/<algo>/<hex>/<name>" into ret (IMAGE_REL_LEN bytes). */
+void image_rel(const struct digest *d, const char *name, char *ret);
+enum ld_format image_format_of_name(const char *name);
+/*
+ * Put the index and the record into the cache and open the index. What the disk
+ * refuses costs caching only: then the index stays in memory. index_bytes is
+ * taken.
+ */
+int image_record_save(
+	struct image_job *j, struct buf *index_bytes, struct err *e);
+/*
+ * Fill the image from the record of its digest, with one map per blob
+ * (*ret_maps, owned). -ENOENT if there is none that is whole: then nothing is
+ * filled and it is to be made anew. Also -ENOMEM.
+ */
+int image_record_load(struct image_job *j, struct bc_map **ret_maps);
+
+/* Open the image's blobs; maps are taken (also on failure, one by one). */
+typedef int image_source_fn(struct image_job *j, struct ld_image_blob *b,
+	struct bc_source **ret, struct err *e);
+int image_blobs_open(struct image_job *j, struct bc_map *maps,
+	image_source_fn *source, struct err *e);
+/* Close what has a base, free the list. NULL is fine. */
+void image_maps_fini(struct bc_map *maps, size_t count);
+
+/* Empty but for name, digest, platform and origin. Blobs are closed. */
+void image_clear(struct ld_image *i);
+
+/* ---- bundles (image_bundle.c) ---- */
+
+int image_bundle_prepare(struct image_job *j, struct err *e);
+int image_bundle_inspect(struct image_job *j, struct err *e);

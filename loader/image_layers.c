@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The layers of an image: each becomes a layer index and a map, several at a
+ * time, kept in the cache for every image that has the same layer.
+ *
+ * The key in the cache holds the digest of the table of contents beside the
+ * blob's: which TOC belongs to a blob is only a claim of the manifest that
+ * names both. With the blob's digest alone a hostile manifest could put its TOC
+ * under somebody else's layer, and their image would show its files.
+ */
+#include <errno.h>
+#include <jansson.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "loader/image_int.h"
+#include "loader/json.h"
+#include "loader/merge.h"
+#include "runtime/base/log.h"
+#include "runtime/base/mem.h"
+#include "runtime/base/util.h"
+
+#define LOG_TOPIC "image"
+#define LAYER_VERSION 1
+#define MAX_THREADS 4
+
+/* What the threads share. Each takes the next layer until none is left. */
+struct crew {
+	struct image_job *job;
+	struct image_layers *layers;
+	atomic_size_t next;
+	atomic_bool failed;
+	pthread_mutex_t lock; /* guards first_failed and err */
+	size_t first_failed;
+	struct err err;
+};
+
+static int out_of_memory(struct err *e)
+{
+	return err_set(e, -ENOMEM, "out of memory");
+}
+
+/* ---- one layer in the cache ---- */
+
+static void layer_rel(const struct ld_layer_desc *d, const char *name,
+	char ret[IMAGE_REL_LEN])
+{
+	char hex[2 * DIGEST_MAX_BYTES + 1], toc[2 * DIGEST_MAX_BYTES + 1];
+
+	(void)snprintf(ret, IMAGE_REL_LEN, "layers/%s/%s/%s/%s",
+		digest_algo_name(d->digest.algo), digest_hex(&d->digest, hex),
+		digest_hex(&d->toc, toc), name);
+}
+
+static bool read_digest(const json_t *o, const char *key, struct digest *ret)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+
+	return s && digest_parse(s, strlen(s), ret) == 0;
+}
+
+static json_t *read_layer_record(struct bc_store *s, const char *rel)
+{
+	struct buf b;
+	json_t *o = NULL;
+
+	buf_init(&b, IMAGE_MAX_RECORD);
+	if (bc_store_get(s, rel, &b, NULL) == 0)
+		o = json_loadb((char *)b.data, b.len, 0, NULL);
+	buf_fini(&b);
+	if (json_integer_value(json_object_get(o, "version")) == LAYER_VERSION)
+		return o;
+	json_decref(o);
+	return NULL;
+}
+
+/* Everything is there and whole, or the layer is loaded anew. */
+static int load_from_cache(struct image_job *j, struct image_layer *l)
+{
+	char rel[IMAGE_REL_LEN];
+	struct digest map_id, index_digest;
+	json_t *o;
+	int ret = -ENOENT;
+
+	layer_rel(l->desc, "layer.json", rel);
+	o = read_layer_record(j->store, rel);
+	if (!o)
+		return -ENOENT;
+	l->format = image_format_of_name(
+		json_string_value(json_object_get(o, "format")));
+	l->entries =
+		(uint64_t)json_integer_value(json_object_get(o, "entries"));
+	l->size_uncompressed = (uint64_t)json_integer_value(
+		json_object_get(o, "size_uncompressed"));
+	layer_rel(l->desc, "index", rel);
+	if (read_digest(o, "map", &map_id) &&
+		read_digest(o, "index", &index_digest) &&
+		bc_store_get(j->store, rel, &l->index_bytes, NULL) == 0 &&
+		digest_check(&index_digest, l->index_bytes.data,
+			l->index_bytes.len) == 0 &&
+		bc_store_map_open(j->store, &l->desc->digest, &map_id, &l->map,
+			NULL) == 0)
+		ret = ld_index_from_bytes(l->index_bytes.data,
+			l->index_bytes.len, &l->index, NULL);
+	json_decref(o);
+	if (ret < 0) {
+		if (l->map.base)
+			bc_map_close(&l->map);
+		l->map = (struct bc_map){0};
+		buf_fini(&l->index_bytes);
+		buf_init(&l->index_bytes, IMAGE_MAX_INDEX);
+		return -ENOENT;
+	}
+	return 0;
+}
+
+/* Failing to keep it costs the next mount some work, nothing more. */
+static void keep_in_cache(struct image_job *j, const struct image_layer *l)
+{
+	char rel[IMAGE_REL_LEN], map[DIGEST_MAX_TEXT], index[DIGEST_MAX_TEXT];
+	struct digest d;
+	struct err e = {0};
+	struct buf b;
+	json_t *o;
+
+	if (digest_of(DIGEST_SHA256, l->index_bytes.data, l->index_bytes.len,
+		    &d) < 0)
+		return;
+	layer_rel(l->desc, "index", rel);
+	if (bc_store_put(j->store, rel, l->index_bytes.data, l->index_bytes.len,
+		    &e) < 0) {
+		log_debug("%s", e.text);
+		return;
+	}
+	o = json_pack("{s:i, s:s, s:s, s:s, s:I, s:I}", "version",
+		LAYER_VERSION, "format", ld_format_name(l->format), "map",
+		digest_text(&l->map.id, map), "index", digest_text(&d, index),
+		"entries", (json_int_t)l->entries, "size_uncompressed",
+		(json_int_t)l->size_uncompressed);
+	buf_init(&b, IMAGE_MAX_RECORD);
+	layer_rel(l->desc, "layer.json", rel);
+	if (ld_json_write(o, JSON_COMPACT, &b) == 0)
+		(void)bc_store_put(j->store, rel, b.data, b.len, NULL);
+	buf_fini(&b);
+	json_decref(o);
+}
+
+/* ---- one layer from its source ---- */
+
+static int read_from_source(
+	struct image_job *j, struct image_layer *l, struct err *e)
+{
+	struct ld_origin *origin = j->image->origin;
+	struct ld_layer layer = {0};
+	struct bc_source *source;
+	int ret;
+
+	ret = origin->ops->source(
+		origin, &l->desc->digest, l->desc->size, &source, e);
+	if (ret < 0)
+		return ret;
+	ret = ld_layer_load(j->rt, l->desc, source, &layer, e);
+	bc_source_destroy(source);
+	if (ret < 0)
+		return ret;
+	l->format = layer.format;
+	l->entries = layer.entries;
+	l->size_uncompressed = layer.size_uncompressed;
+	ret = ld_index_write(layer.tree, IMAGE_BLOCK_BITS, &l->index_bytes, e);
+	if (ret == 0)
+		ret = ld_index_from_bytes(
+			l->index_bytes.data, l->index_bytes.len, &l->index, e);
+	if (ret == 0)
+		ret = bc_map_from_bytes(
+			layer.map.data, layer.map.len, &l->map, e);
+	if (ret == 0)
+		layer.map = (struct buf){0}; /* its bytes are the map's now */
+	ld_layer_fini(&layer);
+	return ret;
+}
+
+static int load_one(struct image_job *j, struct image_layer *l, struct err *e)
+{
+	char text[DIGEST_MAX_TEXT];
+	int ret;
+
+	if (load_from_cache(j, l) == 0)
+		return 0;
+	ret = read_from_source(j, l, e);
+	if (ret < 0) {
+		(void)err_wrap(
+			e, "layer %s", digest_text(&l->desc->digest, text));
+		return ret;
+	}
+	/* the record names the map, so the map comes first */
+	if (bc_store_map_put(j->store, &l->desc->digest, &l->map) == 0)
+		keep_in_cache(j, l);
+	return 0;
+}
+
+/* ---- all of them ---- */
+
+static void *crew_run(void *arg)
+{
+	struct crew *c = arg;
+	struct err e = {0};
+	size_t i;
+
+	while (!atomic_load(&c->failed)) {
+		i = atomic_fetch_add(&c->next, 1);
+		if (i >= c->layers->count)
+			break;
+		if (load_one(c->job, &c->layers->list[i], &e) == 0)
+			continue;
+		atomic_store(&c->failed, true);
+		(void)pthread_mutex_lock(&c->lock);
+		/* of several failures the lowest layer's is told */
+		if (i < c->first_failed) {
+			c->first_failed = i;
+			c->err = e;
+		}
+		(void)pthread_mutex_unlock(&c->lock);
+	}
+	return NULL;
+}
+
+static int load_all(struct image_job *j, struct image_layers *l, struct err *e)
+{
+	struct crew c = {
+		.job = j,
+		.layers = l,
+		.first_failed = SIZE_MAX,
+	};
+	pthread_t threads[MAX_THREADS];
+	size_t i, n = 0;
+
+	if (pthread_mutex_init(&c.lock, NULL) != 0)
+		return out_of_memory(e);
+	/* this thread is one of them; a missing one only costs time */
+	for (i = 1; i < l->count && i < MAX_THREADS; i++)
+		if (pthread_create(&threads[n], NULL, crew_run, &c) == 0)
+			n++;
+	(void)crew_run(&c);
+	for (i = 0; i < n; i++)
+		(void)pthread_join(threads[i], NULL);
+	(void)pthread_mutex_destroy(&c.lock);
+	if (!atomic_load(&c.failed))
+		return 0;
+	if (e)
+		*e = c.err;
+	return c.err.code;
+}
+
+/* The entry for this blob, a new one if it is the first of its kind. */
+static struct image_layer *layer_for(
+	struct image_layers *l, const struct ld_layer_desc *d)
+{
+	struct image_layer *n;
+	size_t i;
+
+	for (i = 0; i < l->count; i++)
+		if (digest_is_equal(&l->list[i].desc->digest, &d->digest))
+			return &l->list[i];
+	n = &l->list[l->count++];
+	n->desc = d;
+	buf_init(&n->index_bytes, IMAGE_MAX_INDEX);
+	return n;
+}
+
+int image_layers_load(struct image_job *j, bool only_lazy,
+	struct image_layers *ret, struct err *e)
+{
+	struct ld_manifest *m = &j->manifest;
+	struct image_layers l = {0};
+	const char *why;
+	bool is_lazy;
+	size_t i;
+	int err = 0;
+
+	l.list = mem_calloc(m->layer_count, sizeof(*l.list));
+	l.by_layer = mem_calloc(m->layer_count, sizeof(struct image_layer *));
+	if (!l.list || !l.by_layer) {
+		image_layers_fini(&l);
+		return out_of_memory(e);
+	}
+	for (i = 0; i < m->layer_count; i++) {
+		(void)ld_layer_recognise(&m->layers[i], &is_lazy, &why);
+		if (is_lazy || !only_lazy)
+			l.by_layer[i] = layer_for(&l, &m->layers[i]);
+	}
+	if (l.count > 0)
+		err = load_all(j, &l, e);
+	if (err < 0) {
+		image_layers_fini(&l);
+		return err;
+	}
+	*ret = l;
+	return 0;
+}
+
+void image_layers_fini(struct image_layers *l)
+{
+	size_t i;
+
+	for (i = 0; i < l->count; i++) {
+		if (l->list[i].map.base)
+			bc_map_close(&l->list[i].map);
+		buf_fini(&l->list[i].index_bytes);
+	}
+	mem_free(l->list);
+	mem_free(l->by_layer);
+	*l = (struct image_layers){0};
+}
+
+int image_layers_merge(const struct image_layers *l,
+	const struct ld_manifest *m, struct buf *ret_index, struct err *e)
+{
+	const struct ld_index **in;
+	struct ld_tree *tree = NULL;
+	size_t i;
+	int ret;
+
+	in = mem_calloc(m->layer_count, sizeof(*in));
+	if (!in || ld_tree_create(&tree) < 0) {
+		mem_free(in);
+		return out_of_memory(e);
+	}
+	for (i = 0; i < m->layer_count; i++)
+		in[i] = &l->by_layer[i]->index;
+	ret = ld_merge(in, m->layer_count, tree, e);
+	if (ret == 0)
+		ret = ld_index_write(tree, IMAGE_BLOCK_BITS, ret_index, e);
+	ld_tree_destroy(tree);
+	mem_free(in);
+	return ret;
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a mount says of itself: one JSON object whose keys stay, and the same as
+ * text for people.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stdio.h>
+
+#include "blobcache/net.h"
+#include "loader/fs.h"
+#include "loader/image.h"
+#include "runtime/runtime.h"
+
+/* Everything borrowed. */
+struct ld_status_of {
+	const struct ld_image *image;
+	const struct ld_session *session;
+	struct rt *rt;
+	struct bc_net *net;
+	const char *driver, *driver_reason;
+	const char *transport, *transport_reason;
+};
+
+/* A new reference; NULL without memory. ANY_THREAD. */
+json_t *ld_status_json(const struct ld_status_of *s);
+/* For people, from that object. */
+void ld_status_print(const json_t *o, FILE *out);
+
+/* "4.7 MiB" into ret; returns it. */
+char *ld_size_text(uint64_t bytes, char ret[32]);

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Cache, runtime and network of a command; see work.h. */
+#include "loader/work.h"
+
+#include <stdlib.h>
+
+#include "runtime/base/log.h"
+
+#define LOG_TOPIC "runtime"
+
+static const char *cache_dir(const struct ld_cli *c)
+{
+	const char *env = getenv("SLUICE_CACHE");
+
+	if (c->cache)
+		return c->cache;
+	return env && env[0] ? env : NULL;
+}
+
+int ld_work_start(struct ld_work *ret, const struct ld_cli *c, struct err *e)
+{
+	struct bc_net_options net = {0};
+	struct rt_options rt = {
+		.workers = c->workers,
+		.backend = c->backend,
+		.name = "sluice",
+	};
+	struct ld_work w = {0};
+	int err;
+
+	err = bc_store_open(cache_dir(c), &w.store, e);
+	if (err == 0) {
+		rt.probe_dir = bc_store_path(w.store);
+		err = rt_create(&rt, &w.rt, e);
+	}
+	if (err == 0)
+		err = rt_start(w.rt, e);
+	if (err == 0)
+		err = bc_net_create(&net, &w.net, e);
+	if (err < 0) {
+		ld_work_stop(&w);
+		return err;
+	}
+	log_info("files are read by the engine '%s' (%s) in %u workers",
+		rt_backend_name(rt_backend(w.rt)), rt_backend_reason(w.rt),
+		rt_worker_count(w.rt));
+	*ret = w;
+	return 0;
+}
+
+void ld_work_stop(struct ld_work *w)
+{
+	bc_net_destroy(w->net);
+	rt_stop(w->rt);
+	rt_destroy(w->rt);
+	bc_store_close(w->store);
+	*w = (struct ld_work){0};
+}
+
+void ld_work_image_options(const struct ld_cli *c, struct ld_image_options *ret)
+{
+	*ret = (struct ld_image_options){
+		.name = c->arg_count > 0 ? c->args[0] : "",
+		.platform = c->platform,
+		.authfile = c->authfile,
+		.cert_dir = c->cert_dir,
+		.plain_http = c->plain_http,
+		.blobs = c->blobs,
+		.offline_ms = c->offline_ms,
+	};
+}
+
+void ld_work_log(const struct ld_cli *c)
+{
+	log_set_level(c->verbose ? LOG_LEVEL_DEBUG
+		      : c->quiet ? LOG_LEVEL_ERROR
+				 : LOG_LEVEL_WARN);
+}
