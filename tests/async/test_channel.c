@@ -1,22 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The channel under real threads: every item once, order, bounds, closing, and
- * receivers that sleep. SLUICE_SOAK multiplies the counts.
+ * receivers that sleep.
  */
-#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdatomic.h>
-#include <stdint.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
 
 #include "runtime/base/mem.h"
 #include "runtime/channel.h"
+#include "tests/async/engines.h"
 
 enum { SIDES = 8, PLACES = 16 };
 
@@ -39,13 +33,6 @@ struct side {
 	unsigned index;
 	pthread_t thread;
 };
-
-static uint64_t soak(uint64_t n)
-{
-	const char *times = getenv("SLUICE_SOAK");
-
-	return times ? n * strtoul(times, NULL, 10) : n;
-}
 
 static uint32_t next_random(uint32_t *seed)
 {
@@ -221,7 +208,7 @@ static void eight_senders_and_receivers_pass_every_item_once(void **state)
 {
 	struct run r;
 
-	run_init(&r, SIDES, SIDES, soak(20000));
+	run_init(&r, SIDES, SIDES, soak_count(20000));
 	run_threads(&r, 0);
 	run_check(&r);
 	run_fini(&r);
@@ -231,7 +218,7 @@ static void one_receiver_sees_each_sender_in_order(void **state)
 {
 	struct run r;
 
-	run_init(&r, SIDES, 1, soak(20000));
+	run_init(&r, SIDES, 1, soak_count(20000));
 	run_threads(&r, 0);
 	run_check(&r);
 	assert_int_equal(r.out_of_order, 0);
@@ -243,7 +230,7 @@ static void what_was_accepted_before_the_close_arrives(void **state)
 	struct run r;
 	unsigned round;
 
-	for (round = 1; round <= soak(20); round++) {
+	for (round = 1; round <= 20; round++) {
 		run_init(&r, 4, 4, 20000);
 		run_threads(&r, round * 37);
 		run_check(&r);

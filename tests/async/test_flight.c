@@ -1,22 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Single-flight: one operation per key, every waiter told once, nothing freed
- * early. SLUICE_SOAK multiplies the counts.
+ * early.
  */
-#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdatomic.h>
-#include <stdint.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
 
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 #include "runtime/flight.h"
+#include "tests/async/engines.h"
 
 static atomic_int alive; /* flights made and not destroyed */
 
@@ -291,13 +285,10 @@ static void *race_thread(void *arg)
 
 static void racing_owners_waiters_and_leavers_lose_nobody(void **state)
 {
-	const char *times = getenv("SLUICE_SOAK");
-	struct race r = {.rounds = 5000};
+	struct race r = {.rounds = (unsigned)soak_count(5000)};
 	pthread_t threads[THREADS];
 	unsigned i;
 
-	if (times)
-		r.rounds *= (unsigned)strtoul(times, NULL, 10);
 	setup_table(&r.table, 2);
 	for (i = 0; i < THREADS; i++)
 		assert_int_equal(

@@ -21,9 +21,6 @@
 
 #include "runtime/base/mem.h"
 
-#if defined(__SANITIZE_THREAD__)
-#include <sanitizer/tsan_interface.h>
-#endif
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #endif
@@ -33,12 +30,6 @@ enum {
 	EXPLORE_CHOICES = 4096, /* in one execution */
 	EXPLORE_STEPS = 20000,  /* more is going round in circles */
 	EXPLORE_STACK = 128 << 10,
-#if defined(__SANITIZE_THREAD__)
-	EXPLORE_EXECUTIONS =
-		5000, /* a fiber is dear, and there is one thread */
-#else
-	EXPLORE_EXECUTIONS = INT32_MAX,
-#endif
 };
 
 struct explore_case {
@@ -57,9 +48,6 @@ struct explore_fiber {
 	void (*body)(unsigned index);
 	bool (*ready)(unsigned index); /* NULL: it is */
 	bool ended;
-#if defined(__SANITIZE_THREAD__)
-	void *tsan;
-#endif
 };
 
 static struct {
@@ -75,17 +63,11 @@ static struct {
 	bool (*may_rest)(void);
 	uint64_t executions;
 	bool inside; /* a fiber runs */
-#if defined(__SANITIZE_THREAD__)
-	void *tsan_main;
-#endif
 } explore;
 
 static void explore_to_main(void)
 {
 	explore.inside = false;
-#if defined(__SANITIZE_THREAD__)
-	__tsan_switch_to_fiber(explore.tsan_main, 0);
-#endif
 	(void)swapcontext(&explore.fibers[explore.current].context,
 		&explore.main_context);
 }
@@ -128,9 +110,6 @@ static void explore_switch(unsigned to)
 	if (to == from)
 		return;
 	explore.current = to;
-#if defined(__SANITIZE_THREAD__)
-	__tsan_switch_to_fiber(explore.fibers[to].tsan, 0);
-#endif
 	(void)swapcontext(
 		&explore.fibers[from].context, &explore.fibers[to].context);
 }
@@ -196,37 +175,28 @@ static void explore_entry(void)
 	explore_next(false);
 }
 
-/* The sanitizers shall not remember what ran on this stack before. */
-static void explore_forget_stack(struct explore_fiber *f)
+static void explore_prepare(struct explore_fiber *f, void (*body)(unsigned))
 {
-#if defined(__SANITIZE_THREAD__)
-	if (f->tsan)
-		__tsan_destroy_fiber(f->tsan);
-	f->tsan = __tsan_create_fiber(0);
-	explore.tsan_main = __tsan_get_current_fiber();
-#endif
+	f->body = body;
+	f->ready = NULL;
+	f->ended = false;
 #if defined(__SANITIZE_ADDRESS__)
+	/* It shall not remember frames that were left on this stack. */
 	__asan_unpoison_memory_region(f->stack, EXPLORE_STACK);
 #endif
+	(void)getcontext(&f->context);
+	f->context.uc_stack.ss_sp = f->stack;
+	f->context.uc_stack.ss_size = EXPLORE_STACK;
+	f->context.uc_link = NULL;
+	makecontext(&f->context, explore_entry, 0);
 }
 
 static void explore_start(const struct explore_case *c)
 {
-	struct explore_fiber *f;
 	unsigned i;
 
-	for (i = 0; c->fibers[i]; i++) {
-		f = &explore.fibers[i];
-		f->body = c->fibers[i];
-		f->ready = NULL;
-		f->ended = false;
-		explore_forget_stack(f);
-		(void)getcontext(&f->context);
-		f->context.uc_stack.ss_sp = f->stack;
-		f->context.uc_stack.ss_size = EXPLORE_STACK;
-		f->context.uc_link = NULL;
-		makecontext(&f->context, explore_entry, 0);
-	}
+	for (i = 0; c->fibers[i]; i++)
+		explore_prepare(&explore.fibers[i], c->fibers[i]);
 	explore.count = i;
 	explore.depth = 0;
 	explore.steps = 0;
@@ -235,9 +205,6 @@ static void explore_start(const struct explore_case *c)
 	/* Which one begins is a choice that costs nothing. */
 	explore.current = explore_choose(explore.count);
 	explore.inside = true;
-#if defined(__SANITIZE_THREAD__)
-	__tsan_switch_to_fiber(explore.fibers[explore.current].tsan, 0);
-#endif
 	(void)swapcontext(&explore.main_context,
 		&explore.fibers[explore.current].context);
 	explore.inside = false;
@@ -297,8 +264,7 @@ static const char *explore_run(const struct explore_case *c, unsigned preempt)
 			c->check();
 		failure = explore.failure;
 		c->teardown();
-	} while (!failure && explore.executions < EXPLORE_EXECUTIONS &&
-		 explore_advance());
+	} while (!failure && explore_advance());
 	explore_free_stacks();
 	print_message("%llu executions%s%s\n",
 		(unsigned long long)explore.executions, failure ? ": " : "",
