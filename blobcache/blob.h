@@ -34,8 +34,9 @@ struct bc_blob_options {
 int bc_blob_open(
 	const struct bc_blob_options *o, struct bc_blob **ret, struct err *e);
 /*
- * Cancels what nobody waits for, waits until every flight has landed and every
- * store has ended. The workers still run. NULL is fine. BLOCKING.
+ * Cancels every fetch (reads on their way end with -ECANCELED), waits until
+ * every flight has landed and every store has ended, syncs. No read is started
+ * any more; the workers still run. NULL is fine. BLOCKING.
  */
 void bc_blob_close(struct bc_blob *b);
 
@@ -50,18 +51,25 @@ struct bc_read {
 	struct bc_blob *blob;
 	uint64_t off; /* device offset */
 	size_t len;
-	uint8_t *buf; /* borrowed until done; may be volatile memory */
+	/*
+	 * Borrowed until done; may be volatile memory. NULL: the bytes only
+	 * have to be in the cache (prefetch).
+	 */
+	uint8_t *buf;
 	enum rt_class cls;
 	void (*done)(struct bc_read *r); /* on the worker that started it */
 	int result; /* at done: 0 (all of buf is filled) or -errno */
+	/* private */
 	struct bc_blob_read *priv;
+	size_t dev_len; /* the part of len that lies on the device */
 };
 
 /*
  * Start r on the calling worker. Returns 0 when it was served at once (done is
  * not called), -EINPROGRESS when done will be called, or -errno at once.
  * Errors: -EIO (fetch failed for good), -EBADMSG (verification failed on every
- * try), -ENOMEM, -ETIMEDOUT, -ECANCELED. ON_WORKER.
+ * try), -ENOMEM, -ETIMEDOUT, -ECANCELED; for prefetch also -EAGAIN (too much
+ * waits already, try later). ON_WORKER.
  */
 int bc_blob_read(struct bc_read *r);
 /* Ask for an early end; done still runs, soon. ON_WORKER, the same. */

@@ -7,7 +7,6 @@
 #include "blobcache/guard.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -25,9 +24,7 @@ struct slot {
 #define SLOT_TAKEN 1
 
 static struct slot slots[BC_GUARD_MAX];
-static pthread_once_t install_once = PTHREAD_ONCE_INIT;
-static int install_result;
-static uintptr_t page_mask;
+static atomic_uintptr_t page_mask;
 
 static struct slot *slot_at(uintptr_t addr)
 {
@@ -45,13 +42,13 @@ static struct slot *slot_at(uintptr_t addr)
 
 static void on_sigbus(int sig, siginfo_t *info, void *context)
 {
-	uintptr_t addr = (uintptr_t)info->si_addr;
+	uintptr_t addr = (uintptr_t)info->si_addr, mask = page_mask;
 	struct slot *s = slot_at(addr);
 	int saved = errno;
 	void *page;
 
-	page = (void *)(addr & page_mask);
-	if (s && mmap(page, ~page_mask + 1, PROT_READ | PROT_WRITE,
+	page = (void *)(addr & mask);
+	if (s && mmap(page, ~mask + 1, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
 			 0) == page) {
 		atomic_store(&s->broken, true);
@@ -63,24 +60,25 @@ static void on_sigbus(int sig, siginfo_t *info, void *context)
 		SIGBUS, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
 }
 
-static void install(void)
+/* Each time anew: somebody else may have put a handler of theirs in between. */
+static int install(void)
 {
 	struct sigaction sa = {
 		.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO};
 
-	page_mask = ~((uintptr_t)sysconf(_SC_PAGESIZE) - 1);
 	(void)sigemptyset(&sa.sa_mask); /* cannot fail */
-	if (sigaction(SIGBUS, &sa, NULL) < 0)
-		install_result = -errno;
+	return sigaction(SIGBUS, &sa, NULL) < 0 ? -errno : 0;
 }
 
 int bc_guard_add(const void *base, size_t len)
 {
 	size_t i;
+	int r;
 
-	(void)pthread_once(&install_once, install); /* cannot fail */
-	if (install_result < 0)
-		return install_result;
+	atomic_store(&page_mask, ~((uintptr_t)sysconf(_SC_PAGESIZE) - 1));
+	r = install();
+	if (r < 0)
+		return r;
 	for (i = 0; i < ARRAY_LEN(slots); i++) {
 		uintptr_t free_slot = 0;
 

@@ -18,7 +18,7 @@
 
 /*
  * Guard [base, base + len), a whole mapping. Returns its number, -ENOSPC (too
- * many) or -errno. The first call installs the handler. ANY_THREAD.
+ * many) or -errno. Each call (again) installs the handler. ANY_THREAD.
  */
 int bc_guard_add(const void *base, size_t len);
 /* Before the munmap. A negative number is fine. ANY_THREAD. */

@@ -39,7 +39,11 @@ struct bc_source_ops {
 	/* Never fails by itself; never calls done before it returns. ANY_THREAD
 	 */
 	void (*fetch)(struct bc_source *s, struct bc_fetch *f);
-	/* Ask for an early end; done still runs once. ANY_THREAD */
+	/*
+	 * Ask for an early end; done still runs once. This and promote may come
+	 * until done has run, so also when f's answer is on its way already.
+	 * ANY_THREAD
+	 */
 	void (*cancel)(struct bc_source *s, struct bc_fetch *f);
 	/* Somebody waits for f now. ANY_THREAD. May be NULL. */
 	void (*promote)(struct bc_source *s, struct bc_fetch *f);

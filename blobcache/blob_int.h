@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of the blob share: blob.c (open, close, figures), blob_read.c
+ * (one read), blob_run.c (fetch, decode, verify, hand out), blob_store.c (the
+ * write to the cache beside it), blob_sync.c (durable bits).
+ *
+ * Threads. A read belongs to the worker that started it. A run belongs to the
+ * worker that runs its request; its job belongs to a job thread between submit
+ * and done. What others touch is under the blob's lock or atomic.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "blobcache/blob.h"
+#include "blobcache/budget.h"
+#include "blobcache/plan.h"
+#include "runtime/file.h"
+#include "runtime/flight.h"
+#include "runtime/request.h"
+
+/* Fetch, decode and verify so often before a group has failed. */
+#define BLOB_TRIES 3
+#define BLOB_STORING_BUCKETS 64
+
+/* Bytes that several hold; the last one frees them. */
+struct blob_mem {
+	atomic_uint refs;
+	uint8_t data[];
+};
+
+/* One reference, the caller's. NULL: out of memory. */
+struct blob_mem *blob_mem_create(size_t len);
+void blob_mem_ref(struct blob_mem *m);
+/* NULL is fine. ANY_THREAD. */
+void blob_mem_unref(struct blob_mem *m);
+
+struct blob_run;
+
+/* One group on its way. */
+struct blob_flight {
+	struct rt_flight f; /* key: the group's number */
+	struct bc_blob *blob;
+	struct blob_run *run; /* under the blob's lock; NULL before and after */
+	bool is_demand;       /* under the blob's lock: was promoted */
+	/* set before it lands with 0, read-only from then on */
+	struct blob_mem *mem; /* a reference */
+	const uint8_t *bytes; /* the group, decoded and verified, inside mem */
+};
+
+/* A group of a run. */
+struct run_group {
+	uint32_t group;
+	int status;                 /* of the last try */
+	struct blob_flight *flight; /* until it has landed */
+	struct blob_mem *mem;       /* a reference; NULL until verified */
+	const uint8_t *bytes;
+	struct list storing_node; /* under the blob's lock */
+};
+
+/* One range of the blob on its way; it carries the flights of its groups. */
+struct blob_run {
+	struct rt_req req;
+	struct rt_job job;
+	struct rt_io io;
+	struct rt_task task;
+	struct bc_fetch fetch;
+	struct bc_ticket ticket;
+	struct bc_blob *blob;
+	struct rt_worker *worker; /* its owner, once it runs */
+	struct list node;         /* under the blob's lock: all runs */
+	atomic_uint refs;         /* the run itself, the channel, promoters */
+	/* under the blob's lock */
+	enum rt_class cls;
+	bool is_submitted, is_fetching, is_cancelled;
+	/* the owner's */
+	uint8_t state;
+	bool has_slot; /* came through the channel */
+	unsigned tries;
+	uint64_t off;
+	size_t len;
+	uint64_t decoded;
+	struct blob_mem *src;
+	/* the write to the cache */
+	bool is_storing;
+	uint32_t at_group, at_chunk; /* the chunk counted within its group */
+	uint32_t chunk_count;        /* being written */
+	uint64_t stored;
+
+	uint32_t count;
+	struct run_group groups[];
+};
+
+struct blob_sync {
+	struct rt_timer timer;
+	struct rt_task task;
+	struct rt_job job;
+	atomic_bool is_posted;
+	atomic_uint_least64_t dirty; /* bytes stored since the last sync */
+	/* worker 0's */
+	bool is_armed, is_running;
+	int result;
+};
+
+struct bc_blob {
+	struct rt *rt;
+	struct bc_store *store;
+	struct digest digest;
+	struct bc_map map;
+	struct bc_source *source; /* owned; NULL: cached bytes only */
+	struct bc_cachefile file;
+	struct bc_plan_limits limits;
+	struct rt_flight_table flights;
+	struct rt_worker *home; /* worker 0: sync and close */
+
+	/* guards runs, storing, stamps, and what says so above */
+	pthread_mutex_t lock;
+	struct list runs;
+	struct list storing[BLOB_STORING_BUCKETS];
+	uint64_t warned_bad_ms, warned_store_ms;
+	bool is_closing;
+
+	struct blob_sync sync;
+	atomic_uint active; /* the open blob, runs, sync */
+	atomic_bool was_used;
+	struct rt_task closed;
+	struct rt_op *close_op;
+
+	atomic_uint_least64_t reads, hits, misses, errors, verify_failures;
+	uint64_t bytes_total;
+};
+
+/* Something more that close waits for. ANY_THREAD. */
+void blob_hold(struct bc_blob *b);
+/* The blob may be gone when this returns. ANY_THREAD. */
+void blob_release(struct bc_blob *b);
+
+/*
+ * Fetch the groups of n fresh flights, sorted by group; wanted holds their
+ * numbers. The flights are taken: each lands, perhaps before this returns (with
+ * -EAGAIN when there is no room for a prefetch). ON_WORKER.
+ */
+void blob_fetch(struct bc_blob *b, struct blob_flight *const *flights,
+	const uint32_t *wanted, uint32_t n, enum rt_class cls);
+/*
+ * A group that has landed and is being written to the cache: gives its bytes
+ * (and a reference to them) to fl. False: not there. ANY_THREAD.
+ */
+bool blob_storing_get(
+	struct bc_blob *b, uint32_t group, struct blob_flight *fl);
+/* A demand read has joined fl; takes a reference to it. ANY_THREAD. */
+void blob_flight_promote(struct blob_flight *fl);
+/* End early whatever is on its way. ON_WORKER. */
+void blob_cancel_runs(struct bc_blob *b);
+
+/* Write what run has verified to the cache; then blob_run_stored. ON_WORKER. */
+void blob_store_start(struct blob_run *run);
+void blob_run_stored(struct blob_run *run);
+/* rg has been verified: found by others until it is in the cache. ANY_THREAD */
+void blob_storing_add(struct bc_blob *b, struct run_group *rg);
+
+/* bytes were stored: see that they become durable. ANY_THREAD. */
+void blob_sync_note(struct bc_blob *b, uint64_t bytes);
+/* INIT_ONLY. */
+void blob_sync_init(struct bc_blob *b);

@@ -1,0 +1,536 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One read of a blob.
+ *
+ *   inline ---------------------------------> 0 (served)
+ *     | not ready, or it would block
+ *   parts: FILE (read the cache file), FLIGHT (wait for a group)
+ *     | all parts ended
+ *   finish --> done        or once more, when what was read cannot be trusted
+ *
+ * Reasons to start again: the generation moved (something was evicted under
+ * us), a part of the cache file could not be read (its bits are cleared and
+ * from then on this read goes by flights alone), a group became ready between
+ * the look at its bit and the join (-ESTALE), a prefetch that we joined found
+ * no room (-EAGAIN). A read and all its parts live on the worker that started
+ * it; only landed runs elsewhere, and only posts.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "blobcache/blob_int.h"
+#include "runtime/base/mem.h"
+#include "runtime/base/util.h"
+
+/* Look at the bits so often before this read goes by flights alone. */
+#define READ_ROUNDS 3
+
+enum part_kind { PART_FILE, PART_FLIGHT };
+
+struct read_part {
+	struct bc_blob_read *br;
+	uint32_t first, count; /* chunks */
+	uint8_t kind;
+	bool is_active; /* not ended yet */
+	union {
+		struct {
+			struct rt_waiter wt;
+			struct rt_task task;
+			int result;
+		} flight;
+		struct rt_io io;
+	} u;
+};
+
+struct fresh {
+	uint32_t group;
+	struct blob_flight *flight;
+};
+
+struct bc_blob_read {
+	struct bc_read *r;
+	struct bc_blob *blob;
+	struct rt_worker *worker;
+	struct rt_task task;
+	uint64_t generation; /* before the first look at a bit */
+	unsigned rounds;
+	bool distrust; /* of the cache file */
+	bool is_cancelled, is_again;
+	int result;
+	uint32_t pending, part_count;
+	struct read_part parts[];
+};
+
+static int read_start(struct bc_read *r, unsigned rounds, bool distrust);
+
+/* ---- bytes ---- */
+
+/* Where the device range [off, off + len) of the read lies in its buffer. */
+static uint8_t *read_at(const struct bc_read *r, uint64_t off)
+{
+	return r->buf + (off - r->off);
+}
+
+/* What no chunk covers is zeros, whatever the cache file holds there. */
+static void fill_gaps(const struct bc_read *r)
+{
+	const struct bc_map *m = &r->blob->map;
+	uint64_t at = r->off, end = r->off + r->dev_len;
+	uint32_t i;
+
+	for (i = bc_map_find(m, at); at < end; i++) {
+		uint64_t stop = end;
+
+		if (i < m->chunk_count)
+			stop = min_u64(end, m->chunks[i].dev_off);
+		if (stop > at)
+			memset(read_at(r, at), 0, stop - at);
+		if (stop == end)
+			return;
+		at = max_u64(at, m->chunks[i].dev_off + m->chunks[i].len);
+	}
+}
+
+/* Copy what the read wants of chunks [first, first + count) of one group. */
+static void copy_chunks(const struct bc_read *r, uint32_t first, uint32_t count,
+	const uint8_t *bytes)
+{
+	uint64_t from, to;
+	uint32_t i;
+
+	for (i = first; i < first + count; i++) {
+		const struct bc_chunk *c = &r->blob->map.chunks[i];
+
+		from = max_u64(c->dev_off, r->off);
+		to = min_u64(c->dev_off + c->len, r->off + r->dev_len);
+		if (from < to)
+			memcpy(read_at(r, from),
+				bytes + c->group_off + (from - c->dev_off),
+				to - from);
+	}
+}
+
+/* The chunks that the read touches. */
+static void read_chunks(
+	const struct bc_read *r, uint32_t *ret_first, uint32_t *ret_count)
+{
+	const struct bc_map *m = &r->blob->map;
+	uint32_t first = bc_map_find(m, r->off);
+	uint32_t last = bc_map_find(m, r->off + r->dev_len - 1);
+
+	if (last < m->chunk_count &&
+		m->chunks[last].dev_off < r->off + r->dev_len)
+		last++;
+	*ret_first = first;
+	*ret_count = last - first;
+}
+
+/* ---- the end ---- */
+
+static void read_finish(struct bc_blob_read *br)
+{
+	struct bc_read *r = br->r;
+	struct bc_blob *b = br->blob;
+	bool again = br->is_again && !br->is_cancelled;
+	unsigned rounds = br->rounds + 1;
+	bool distrust = br->distrust || rounds >= READ_ROUNDS;
+	int result = br->is_cancelled ? -ECANCELED : br->result;
+
+	r->priv = NULL;
+	mem_free(br);
+	if (again && result == 0) {
+		result = read_start(r, rounds, distrust);
+		if (result == -EINPROGRESS) {
+			blob_release(b); /* the new round has its own hold */
+			return;
+		}
+	}
+	if (result == 0 && r->buf)
+		fill_gaps(r);
+	if (result < 0 && result != -ECANCELED)
+		atomic_fetch_add(&b->errors, 1);
+	r->result = result;
+	r->done(r);
+	blob_release(b);
+}
+
+static void read_finish_posted(struct rt_task *t)
+{
+	read_finish(container_of(t, struct bc_blob_read, task));
+}
+
+static void part_end(struct read_part *p)
+{
+	struct bc_blob_read *br = p->br;
+
+	p->is_active = false;
+	if (--br->pending == 0)
+		read_finish(br);
+}
+
+/* ---- parts by flight ---- */
+
+static void part_landed_here(struct rt_task *t)
+{
+	struct read_part *p = container_of(t, struct read_part, u.flight.task);
+	struct bc_blob_read *br = p->br;
+	struct rt_flight *f = p->u.flight.wt.flight;
+	struct blob_flight *fl = container_of(f, struct blob_flight, f);
+	int result = p->u.flight.result;
+
+	if (result == 0 && br->r->buf && !br->is_cancelled)
+		copy_chunks(br->r, p->first, p->count, fl->bytes);
+	else if (result == -ESTALE ||
+		 (result == -EAGAIN && br->r->cls == RT_DEMAND))
+		br->is_again = true;
+	else if (result < 0)
+		br->result = result;
+	rt_flight_unref(&br->blob->flights, f);
+	part_end(p);
+}
+
+static void part_landed(struct rt_waiter *wt, struct rt_flight *f, int result)
+{
+	struct read_part *p = container_of(wt, struct read_part, u.flight.wt);
+
+	p->u.flight.result = result;
+	p->u.flight.task.run = part_landed_here;
+	rt_post(p->br->worker, &p->u.flight.task);
+}
+
+/*
+ * A new flight is ours. Perhaps its group landed between our look at the bits
+ * and the join: then it is in memory still, or ready by now. True: the flight
+ * has landed.
+ */
+static bool fresh_is_late(struct read_part *p, struct blob_flight *fl)
+{
+	struct bc_blob *b = fl->blob;
+	uint32_t group = (uint32_t)fl->f.key;
+
+	if (blob_storing_get(b, group, fl)) {
+		rt_flight_land(&b->flights, &fl->f, 0);
+		return true;
+	}
+	if (!p->br->distrust &&
+		bc_cachefile_is_ready(&b->file, p->first, p->count)) {
+		rt_flight_land(&b->flights, &fl->f, -ESTALE);
+		return true;
+	}
+	return false;
+}
+
+/* Returns a flight for the caller to submit, or NULL. */
+static struct blob_flight *part_join(struct read_part *p)
+{
+	struct bc_blob *b = p->br->blob;
+	uint32_t group = b->map.chunks[p->first].group;
+	struct blob_flight *fresh = mem_zalloc(sizeof(*fresh)), *fl;
+	struct rt_flight *f;
+	bool is_new, promote;
+
+	if (!fresh) {
+		p->br->result = -ENOMEM;
+		return NULL;
+	}
+	fresh->blob = b;
+	p->u.flight.wt = (struct rt_waiter){.landed = part_landed};
+	p->is_active = true;
+	p->br->pending++;
+	f = rt_flight_join(&b->flights, group, p->br->r->cls, &fresh->f,
+		&p->u.flight.wt, &is_new, &promote);
+	fl = container_of(f, struct blob_flight, f);
+	if (is_new)
+		return fresh_is_late(p, fl) ? NULL : fl;
+	mem_free(fresh);
+	if (promote)
+		blob_flight_promote(fl);
+	return NULL;
+}
+
+static int cmp_fresh(const void *a, const void *b)
+{
+	const struct fresh *x = a, *y = b;
+
+	return x->group < y->group ? -1 : x->group > y->group;
+}
+
+/* Put the read's new flights, n of them, on their way. */
+static void fresh_submit(struct bc_blob_read *br, struct fresh *fresh,
+	struct blob_flight **flights, uint32_t *wanted, uint32_t n)
+{
+	uint32_t i;
+
+	qsort(fresh, n, sizeof(*fresh), cmp_fresh);
+	for (i = 0; i < n; i++) {
+		flights[i] = fresh[i].flight;
+		wanted[i] = fresh[i].group;
+	}
+	blob_fetch(br->blob, flights, wanted, n, br->r->cls);
+}
+
+/* ---- parts by file ---- */
+
+static void part_range(
+	const struct read_part *p, uint64_t *ret_off, uint64_t *ret_end)
+{
+	const struct bc_read *r = p->br->r;
+	const struct bc_chunk *c = &r->blob->map.chunks[p->first];
+	const struct bc_chunk *last = c + p->count - 1;
+
+	*ret_off = max_u64(c->dev_off, r->off);
+	*ret_end = min_u64(last->dev_off + last->len, r->off + r->dev_len);
+}
+
+/* The cache file does not hold what its bits say. */
+static void distrust_chunks(struct bc_blob *b, uint32_t first, uint32_t count)
+{
+	uint32_t i;
+
+	for (i = first; i < first + count; i++)
+		bc_cachefile_clear_ready(&b->file, i);
+}
+
+static void part_read(struct rt_op *op)
+{
+	struct rt_io *io = container_of(op, struct rt_io, op);
+	struct read_part *p = container_of(io, struct read_part, u.io);
+	struct bc_blob_read *br = p->br;
+	uint64_t off, end;
+
+	part_range(p, &off, &end);
+	if (op->result == -ECANCELED && br->is_cancelled) {
+		part_end(p);
+		return;
+	}
+	if (op->result != (int64_t)(end - off)) {
+		/* What is not the file's fault leaves its bits alone. */
+		if (op->result >= 0 || op->result == -EIO)
+			distrust_chunks(br->blob, p->first, p->count);
+		br->distrust = true;
+		br->is_again = true;
+	} else if (bc_cachefile_generation(&br->blob->file) != br->generation) {
+		br->is_again = true;
+	}
+	part_end(p);
+}
+
+static void part_read_start(struct read_part *p)
+{
+	struct bc_blob_read *br = p->br;
+	uint64_t off, end;
+
+	part_range(p, &off, &end);
+	p->u.io = (struct rt_io){.flags = RT_IO_ALL, .cls = br->r->cls};
+	p->is_active = true;
+	br->pending++;
+	rt_file_read(br->worker, &p->u.io, br->blob->file.data.fd,
+		read_at(br->r, off), end - off, off, part_read);
+}
+
+/* ---- start ---- */
+
+/* Chunks [first, first + ret) belong to one group. */
+static uint32_t same_group(
+	const struct bc_map *m, uint32_t first, uint32_t count)
+{
+	uint32_t i;
+
+	for (i = 1; i < count; i++)
+		if (m->chunks[first + i].group != m->chunks[first].group)
+			break;
+	return i;
+}
+
+static uint32_t count_groups(
+	const struct bc_map *m, uint32_t first, uint32_t count)
+{
+	uint32_t n, groups = 0;
+
+	for (; count > 0; count -= n, first += n, groups++)
+		n = same_group(m, first, count);
+	return groups;
+}
+
+/* One part for each missing group and each stretch of ready ones. */
+static void make_parts(struct bc_blob_read *br, uint32_t first, uint32_t count)
+{
+	struct bc_blob *b = br->blob;
+	struct read_part *p = NULL;
+	uint32_t n;
+
+	for (; count > 0; count -= n, first += n) {
+		enum part_kind kind = PART_FLIGHT;
+
+		n = same_group(&b->map, first, count);
+		if (!br->distrust && bc_cachefile_is_ready(&b->file, first, n))
+			kind = PART_FILE;
+		if (p && kind == PART_FILE && p->kind == PART_FILE) {
+			p->count += n;
+			continue;
+		}
+		p = &br->parts[br->part_count++];
+		p->br = br;
+		p->kind = (uint8_t)kind;
+		p->first = first;
+		p->count = n;
+	}
+}
+
+/* Who needs no bytes needs no reading; who misses needs a source. */
+static uint32_t count_missing(const struct bc_blob_read *br)
+{
+	uint32_t i, n = 0;
+
+	for (i = 0; i < br->part_count; i++)
+		n += br->parts[i].kind == PART_FLIGHT;
+	return n;
+}
+
+static int start_flights(struct bc_blob_read *br, uint32_t n)
+{
+	struct blob_flight **flights;
+	struct blob_flight *fl;
+	struct fresh *fresh;
+	uint32_t i, at = 0;
+
+	if (n == 0)
+		return 0;
+	if (!br->blob->source)
+		return -EIO;
+	fresh = mem_calloc(
+		n, sizeof(*fresh) + sizeof(*flights) + sizeof(uint32_t));
+	if (!fresh)
+		return -ENOMEM;
+	flights = (struct blob_flight **)(fresh + n);
+	for (i = 0; i < br->part_count; i++) {
+		if (br->parts[i].kind != PART_FLIGHT)
+			continue;
+		fl = part_join(&br->parts[i]);
+		if (!fl)
+			continue;
+		fresh[at].flight = fl;
+		fresh[at++].group = (uint32_t)fl->f.key;
+	}
+	if (at > 0)
+		fresh_submit(br, fresh, flights, (uint32_t *)(flights + n), at);
+	mem_free(fresh);
+	return 0;
+}
+
+static int read_start(struct bc_read *r, unsigned rounds, bool distrust)
+{
+	struct bc_blob *b = r->blob;
+	struct bc_blob_read *br;
+	uint32_t first, count, missing, i;
+	int result;
+
+	read_chunks(r, &first, &count);
+	br = mem_zalloc(sizeof(*br) + count_groups(&b->map, first, count) *
+					      sizeof(struct read_part));
+	if (!br)
+		return -ENOMEM;
+	br->r = r;
+	br->blob = b;
+	br->worker = rt_worker_self();
+	br->rounds = rounds;
+	br->distrust = distrust;
+	br->generation = bc_cachefile_generation(&b->file);
+	make_parts(br, first, count);
+	missing = count_missing(br);
+	if (rounds == 0)
+		atomic_fetch_add(missing ? &b->misses : &b->hits, 1);
+	blob_hold(b);
+	result = start_flights(br, missing);
+	for (i = 0; result == 0 && r->buf && i < br->part_count; i++)
+		if (br->parts[i].kind == PART_FILE)
+			part_read_start(&br->parts[i]);
+	if (br->pending > 0) {
+		r->priv = br;
+		return -EINPROGRESS;
+	}
+	if (result == 0)
+		result = br->result;
+	mem_free(br);
+	blob_release(b);
+	return result;
+}
+
+/*
+ * The hit path: everything is ready and in the page cache. 0, or -EAGAIN when
+ * it takes more than that.
+ */
+static int read_inline(struct bc_read *r)
+{
+	struct bc_cachefile *file = &r->blob->file;
+	uint64_t generation = bc_cachefile_generation(file);
+	uint32_t first, count;
+	ssize_t n;
+
+	read_chunks(r, &first, &count);
+	if (count > 0 && !bc_cachefile_is_ready(file, first, count))
+		return -EAGAIN;
+	if (count > 0 && r->buf) {
+		n = rt_file_try_read(&file->data, r->buf, r->dev_len, r->off);
+		if (n < 0 || (size_t)n != r->dev_len ||
+			bc_cachefile_generation(file) != generation)
+			return -EAGAIN;
+	}
+	atomic_fetch_add(&r->blob->hits, 1);
+	if (r->buf)
+		fill_gaps(r);
+	return 0;
+}
+
+int bc_blob_read(struct bc_read *r)
+{
+	struct bc_blob *b = r->blob;
+	uint64_t size = b->map.device_size;
+	int result;
+
+	r->priv = NULL;
+	atomic_fetch_add(&b->reads, 1);
+	r->dev_len = r->off < size ? (size_t)min_u64(r->len, size - r->off) : 0;
+	if (r->buf && r->dev_len < r->len)
+		memset(r->buf + r->dev_len, 0, r->len - r->dev_len);
+	if (r->dev_len == 0)
+		return 0;
+	result = read_inline(r);
+	if (result != -EAGAIN)
+		return result;
+	result = read_start(r, 0, false);
+	if (result == 0 && r->buf)
+		fill_gaps(r);
+	if (result < 0 && result != -EINPROGRESS)
+		atomic_fetch_add(&b->errors, 1);
+	return result;
+}
+
+void bc_blob_cancel(struct bc_read *r)
+{
+	struct bc_blob_read *br = r->priv;
+	struct read_part *p;
+	uint32_t i;
+
+	if (!br || br->is_cancelled)
+		return;
+	rt_worker_assert(br->worker);
+	br->is_cancelled = true;
+	for (i = 0; i < br->part_count; i++) {
+		p = &br->parts[i];
+		if (!p->is_active)
+			continue;
+		if (p->kind == PART_FILE) {
+			rt_io_cancel(br->worker, &p->u.io);
+		} else if (rt_flight_leave(
+				   &br->blob->flights, &p->u.flight.wt)) {
+			p->is_active = false;
+			br->pending--;
+		}
+	}
+	if (br->pending == 0) {
+		br->task.run = read_finish_posted;
+		rt_post(br->worker, &br->task);
+	}
+}
