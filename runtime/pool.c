@@ -34,6 +34,14 @@ int rt_thread_start(
 	int r;
 
 	(void)sigfillset(&all);
+	/*
+	 * A fault belongs to the thread that makes it: blocked, it would end
+	 * the process past any handler (a lost page of a mapping is SIGBUS).
+	 */
+	(void)sigdelset(&all, SIGBUS);
+	(void)sigdelset(&all, SIGSEGV);
+	(void)sigdelset(&all, SIGFPE);
+	(void)sigdelset(&all, SIGILL);
 	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
 	r = pthread_create(ret, NULL, main, arg);
 	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
