@@ -30,8 +30,8 @@ enum bc_codec {
 	                           says bit position and window */
 };
 
-#define BC_MAX_CHUNK_LEN (16u << 20)
-#define BC_MAX_GROUP_LEN (64u << 20) /* decoded or compressed */
+#define BC_MAX_CHUNK_LEN (128u << 20)
+#define BC_MAX_GROUP_LEN (128u << 20) /* decoded or compressed */
 #define BC_MAX_CHUNKS (1u << 26)
 
 /* Unit of fetch, decode and single-flight. */

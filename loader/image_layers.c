@@ -183,17 +183,13 @@ static int read_from_source(
 
 static int load_one(struct image_job *j, struct image_layer *l, struct err *e)
 {
-	char text[DIGEST_MAX_TEXT];
 	int ret;
 
 	if (load_from_cache(j, l) == 0)
 		return 0;
 	ret = read_from_source(j, l, e);
-	if (ret < 0) {
-		(void)err_wrap(
-			e, "layer %s", digest_text(&l->desc->digest, text));
+	if (ret < 0)
 		return ret;
-	}
 	/* the record names the map, so the map comes first */
 	if (bc_store_map_put(j->store, &l->desc->digest, &l->map) == 0)
 		keep_in_cache(j, l);

@@ -41,9 +41,6 @@ int ld_work_start(struct ld_work *ret, const struct ld_cli *c, struct err *e)
 		ld_work_stop(&w);
 		return err;
 	}
-	log_info("files are read by the engine '%s' (%s) in %u workers",
-		rt_backend_name(rt_backend(w.rt)), rt_backend_reason(w.rt),
-		rt_worker_count(w.rt));
 	*ret = w;
 	return 0;
 }
