@@ -179,33 +179,29 @@ static void sched_note_drained(struct rt *rt)
 /* ---- slots ---- */
 
 /*
- * How many of this class the worker could take now. A free slot is the last one
- * for prefetch: it stays free for demand. When a prefetch grant is due and only
+ * Could the worker take one of this class now? A free slot is the last one for
+ * prefetch: it stays free for demand. When a prefetch grant is due and only
  * that slot is free, demand waits for the next to become free too; otherwise a
  * worker kept full by demand would never reach a prefetch.
  */
-static unsigned sched_room(const struct rt_worker *w, enum rt_class cls)
+static bool sched_has_room(const struct rt_worker *w, enum rt_class cls)
 {
 	const struct rt_sched *s = w->sched;
 	struct rt_channel *c = w->rt->channel;
 	unsigned left =
 		c->slots - s->in_work[RT_DEMAND] - s->in_work[RT_PREFETCH];
-	unsigned prefetch_left = c->prefetch_slots - s->in_work[RT_PREFETCH];
+	bool prefetch = s->in_work[RT_PREFETCH] < c->prefetch_slots;
 
-	if (cls == RT_DEMAND) {
-		if (left == 1 && s->aged >= PULL_AGE && prefetch_left > 0 &&
-			rt_queue_has_item(&c->queues[RT_PREFETCH]))
-			return 0;
-		return left;
-	}
-	if (left < 2)
-		return 0;
-	return (unsigned)min_u64(left - 1, prefetch_left);
+	if (cls == RT_PREFETCH)
+		return prefetch && left >= 2;
+	if (left == 1 && prefetch && s->aged >= PULL_AGE)
+		return !rt_queue_has_item(&c->queues[RT_PREFETCH]);
+	return left > 0;
 }
 
 static bool sched_can_take(const struct rt_worker *w, enum rt_class cls)
 {
-	return sched_room(w, cls) > 0 &&
+	return sched_has_room(w, cls) &&
 	       rt_queue_has_item(&w->rt->channel->queues[cls]);
 }
 
@@ -357,7 +353,7 @@ bool rt_sched_has_work(struct rt_worker *w)
 
 	for (cls = 0; cls < RT_CLASSES; cls++) {
 		/* Only who could take it is worth waking. */
-		if (s->listed & 1u << cls || !sched_room(w, cls))
+		if (s->listed & 1u << cls || !sched_has_room(w, cls))
 			continue;
 		rt_sleepers_enter(&c->sleepers[cls], w->index);
 		s->listed |= 1u << cls;
@@ -405,7 +401,7 @@ int rt_submit(struct rt *rt, struct rt_req *r)
 	 * is cheaper than waking another.
 	 */
 	self = rt_worker_self();
-	if (self && self->rt == rt && sched_room(self, cls) > 0 &&
+	if (self && self->rt == rt && sched_has_room(self, cls) &&
 		rt_queue_count(q) <= 1)
 		return 0;
 	sched_wake_one(rt, cls);

@@ -16,7 +16,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <ucontext.h>
 
 #include "runtime/base/mem.h"
@@ -270,4 +270,14 @@ static const char *explore_run(const struct explore_case *c, unsigned preempt)
 		(unsigned long long)explore.executions, failure ? ": " : "",
 		failure ? failure : "");
 	return failure;
+}
+
+/* How many pre-emptions to look for, if the short form has so many. */
+static unsigned explore_bound(unsigned usual)
+{
+#if defined(__SANITIZE_ADDRESS__)
+	return 1;
+#else
+	return usual + (getenv("SLUICE_SOAK") != NULL);
+#endif
 }
