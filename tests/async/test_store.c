@@ -1,0 +1,674 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * blobcache/store, cachefile: who may use a cache, files that are torn, other
+ * boots, other processes, full and read-only disks.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+
+#include "../lib/blob_fixture.h"
+#include "engines.h"
+
+/* Offsets in a ready file, as blobcache/README.md has them. */
+#define AT_VERSION 8
+#define AT_FLAGS 16
+#define AT_BOOT_ID 32
+#define AT_MAP_ID 48
+
+/* A store and a cache file, without a blob around them. */
+struct cache {
+	struct fixture f;
+	struct bc_map map;
+	struct bc_cachefile c;
+};
+
+static void cache_open(struct cache *c)
+{
+	struct err e = {0};
+
+	if (bc_store_open(c->f.dir, &c->f.store, &e) < 0)
+		fail_msg("%s", e.text);
+	c->map = fixture_map(&c->f);
+	assert_int_equal(
+		bc_cachefile_open(c->f.store, &c->f.digest, &c->map, &c->c, &e),
+		0);
+}
+
+static void cache_close(struct cache *c)
+{
+	bc_cachefile_close(&c->c);
+	bc_map_close(&c->map);
+	bc_store_close(c->f.store);
+	c->f.store = NULL;
+}
+
+static void cache_init(struct cache *c)
+{
+	fixture_init(&c->f);
+	cache_open(c);
+	assert_true(c->c.data.fd >= 0);
+}
+
+static void cache_fini(struct cache *c)
+{
+	cache_close(c);
+	fixture_fini(&c->f);
+}
+
+/* Write the chunk's bytes and its bit. */
+static void cache_fill(struct cache *c, uint32_t chunk)
+{
+	const struct bc_chunk *k = &c->map.chunks[chunk];
+
+	assert_int_equal(bc_cachefile_store_begin(&c->c), 0);
+	assert_int_equal(pwrite(c->c.data.fd, c->f.device + k->dev_off, k->len,
+				 (off_t)k->dev_off),
+		k->len);
+	bc_cachefile_set_ready(&c->c, chunk);
+	bc_cachefile_store_end(&c->c);
+	assert_true(bc_cachefile_is_ready(&c->c, chunk, 1));
+}
+
+static void poke(const struct fixture *f, const char *name, off_t at,
+	const void *p, size_t n)
+{
+	char path[512];
+	int fd;
+
+	fd = open(fixture_path(f, name, path), O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, p, n, at), n);
+	(void)close(fd);
+}
+
+/* ---- the directory ---- */
+
+static void a_missing_directory_is_made_for_us_alone(void **state)
+{
+	struct bc_store *s;
+	struct fixture f;
+	struct stat st;
+	char path[128];
+
+	fixture_init(&f);
+	(void)snprintf(path, sizeof(path), "%s/a/b/c", f.dir);
+	assert_int_equal(bc_store_open(path, &s, NULL), 0);
+	assert_string_equal(bc_store_path(s), path);
+	assert_int_equal(fstat(bc_store_dirfd(s), &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0700);
+	assert_false(bc_store_is_read_only(s));
+	bc_store_close(s);
+	fixture_fini(&f);
+}
+
+static void others_directories_are_refused(void **state)
+{
+	struct err e = {0};
+	struct bc_store *s;
+	struct fixture f;
+
+	fixture_init(&f);
+	assert_int_equal(chmod(f.dir, 0770), 0);
+	assert_int_equal(bc_store_open(f.dir, &s, &e), -EPERM);
+	assert_non_null(strstr(e.text, "chmod go-w"));
+	assert_int_equal(chmod(f.dir, 0702), 0);
+	assert_int_equal(bc_store_open(f.dir, &s, &e), -EPERM);
+	assert_int_equal(chmod(f.dir, 0755), 0);
+	assert_int_equal(bc_store_open(f.dir, &s, &e), 0);
+	bc_store_close(s);
+	if (geteuid() == 0) {
+		assert_int_equal(chown(f.dir, 12345, 0), 0);
+		assert_int_equal(bc_store_open(f.dir, &s, &e), -EPERM);
+		assert_non_null(strstr(e.text, "12345"));
+	}
+	fixture_fini(&f);
+}
+
+static void a_file_in_the_place_of_the_directory_is_an_error(void **state)
+{
+	struct err e = {0};
+	struct bc_store *s;
+
+	assert_int_equal(bc_store_open("/proc/version", &s, &e), -ENOTDIR);
+	assert_int_equal(bc_store_open("/proc/version/x", &s, &e), -ENOTDIR);
+	assert_true(bc_store_open("/proc/nowhere/x", &s, &e) < 0);
+}
+
+static void small_files_are_put_and_got(void **state)
+{
+	struct fixture f;
+	struct buf b;
+	static const char *const bad[] = {
+		"", "/x", "../x", "a/../b", "a//b", "a/", ".", "a/./b", ".."};
+	char longest[600];
+	size_t i;
+
+	fixture_init(&f);
+	assert_int_equal(bc_store_open(f.dir, &f.store, NULL), 0);
+	buf_init(&b, 0);
+	assert_int_equal(
+		bc_store_get(f.store, "layers/x/y/z", &b, NULL), -ENOENT);
+	assert_int_equal(
+		bc_store_put(f.store, "layers/x/y/z", "one", 3, NULL), 0);
+	assert_int_equal(
+		bc_store_put(f.store, "layers/x/y/z", "three", 5, NULL), 0);
+	assert_int_equal(bc_store_put(f.store, "top", NULL, 0, NULL), 0);
+	assert_int_equal(bc_store_get(f.store, "layers/x/y/z", &b, NULL), 0);
+	assert_int_equal(b.len, 5);
+	assert_memory_equal(b.data, "three", 5);
+	buf_fini(&b);
+	for (i = 0; i < ARRAY_LEN(bad); i++) {
+		assert_int_equal(
+			bc_store_put(f.store, bad[i], "x", 1, NULL), -EINVAL);
+		assert_int_equal(
+			bc_store_get(f.store, bad[i], &b, NULL), -EINVAL);
+	}
+	memset(longest, 'x', sizeof(longest) - 1);
+	longest[sizeof(longest) - 1] = '\0';
+	assert_int_equal(bc_store_put(f.store, longest, "x", 1, NULL), -EINVAL);
+	bc_store_close(f.store);
+	fixture_fini(&f);
+}
+
+static void only_what_nobody_holds_is_swept_from_tmp(void **state)
+{
+	struct fixture f;
+	struct bc_store *s;
+	char held[128], left[128];
+	int fd;
+
+	fixture_init(&f);
+	assert_int_equal(bc_store_open(f.dir, &s, NULL), 0);
+	bc_store_close(s);
+	(void)snprintf(held, sizeof(held), "%s/tmp/held", f.dir);
+	(void)snprintf(left, sizeof(left), "%s/tmp/left", f.dir);
+	fd = open(held, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_int_equal(flock(fd, LOCK_EX), 0);
+	(void)close(open(left, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+	assert_int_equal(bc_store_open(f.dir, &s, NULL), 0);
+	assert_int_equal(access(held, F_OK), 0);
+	assert_int_equal(access(left, F_OK), -1);
+	(void)close(fd);
+	bc_store_close(s);
+	assert_int_equal(bc_store_open(f.dir, &s, NULL), 0);
+	assert_int_equal(access(held, F_OK), -1);
+	bc_store_close(s);
+	fixture_fini(&f);
+}
+
+/* ---- bits over time ---- */
+
+static void bits_are_there_after_reopening(void **state)
+{
+	struct cache c;
+
+	cache_init(&c);
+	cache_fill(&c, 0);
+	cache_fill(&c, 70);
+	assert_false(bc_cachefile_is_ready(&c.c, 0, 2));
+	cache_close(&c);
+	cache_open(&c);
+	assert_true(bc_cachefile_is_ready(&c.c, 0, 1));
+	assert_true(bc_cachefile_is_ready(&c.c, 70, 1));
+	assert_false(bc_cachefile_is_ready(&c.c, 1, 69));
+	assert_int_equal(bc_cachefile_ready_bytes(&c.c),
+		c.map.chunks[0].len + c.map.chunks[70].len);
+	cache_fini(&c);
+}
+
+static void after_another_boot_only_durable_bits_count(void **state)
+{
+	struct cache c;
+
+	cache_init(&c);
+	cache_fill(&c, 3);
+	assert_int_equal(bc_cachefile_sync(&c.c), 0);
+	cache_fill(&c, 4);
+	cache_close(&c);
+	poke(&c.f, "ready", AT_BOOT_ID, "another boot was", 16);
+	cache_open(&c);
+	assert_true(bc_cachefile_is_ready(&c.c, 3, 1));
+	assert_false(bc_cachefile_is_ready(&c.c, 4, 1));
+	cache_fill(&c, 4);
+	/* It is this boot's now. */
+	cache_close(&c);
+	cache_open(&c);
+	assert_true(bc_cachefile_is_ready(&c.c, 3, 2));
+	cache_fini(&c);
+}
+
+static void clearing_moves_the_generation_and_is_for_good(void **state)
+{
+	struct cache c;
+	uint64_t g;
+
+	cache_init(&c);
+	cache_fill(&c, 5);
+	assert_int_equal(bc_cachefile_sync(&c.c), 0);
+	g = bc_cachefile_generation(&c.c);
+	bc_cachefile_clear_ready(&c.c, 5);
+	assert_true(bc_cachefile_generation(&c.c) != g);
+	assert_false(bc_cachefile_is_ready(&c.c, 5, 1));
+	cache_close(&c);
+	poke(&c.f, "ready", AT_BOOT_ID, "another boot was", 16);
+	cache_open(&c);
+	assert_false(bc_cachefile_is_ready(&c.c, 5, 1));
+	cache_fini(&c);
+}
+
+static void a_sealed_file_is_never_written(void **state)
+{
+	struct cache c;
+
+	cache_init(&c);
+	cache_fill(&c, 5);
+	cache_close(&c);
+	poke(&c.f, "ready", AT_FLAGS, "\1\0\0\0", 4);
+	cache_open(&c);
+	assert_true(c.c.sealed);
+	assert_true(bc_cachefile_is_ready(&c.c, 5, 1));
+	assert_int_equal(bc_cachefile_store_begin(&c.c), -EROFS);
+	assert_int_equal(bc_cachefile_sync(&c.c), 0);
+	cache_fini(&c);
+}
+
+/* ---- torn and foreign files ---- */
+
+static void expect_made_anew(struct cache *c)
+{
+	cache_open(c);
+	assert_true(c->c.data.fd >= 0);
+	assert_false(bc_cachefile_is_ready(&c->c, 0, 1));
+	assert_int_equal(bc_cachefile_ready_bytes(&c->c), 0);
+	cache_fill(c, 0);
+	cache_close(c);
+	cache_open(c);
+	assert_true(bc_cachefile_is_ready(&c->c, 0, 1));
+	cache_close(c);
+}
+
+static void torn_and_foreign_ready_files_are_made_anew(void **state)
+{
+	static const struct {
+		off_t at;
+		const char *bytes;
+		size_t n;
+	} changes[] = {{0, "X", 1}, {AT_VERSION, "\2", 1}, {12, "\377", 1},
+		{AT_FLAGS, "\2", 1}, {AT_MAP_ID, "\1\2\3", 3}, {80, "\1", 1}};
+	struct cache c;
+	char path[512];
+	size_t i;
+
+	cache_init(&c);
+	cache_fill(&c, 0);
+	cache_close(&c);
+	for (i = 0; i < ARRAY_LEN(changes); i++) {
+		poke(&c.f, "ready", changes[i].at, changes[i].bytes,
+			changes[i].n);
+		expect_made_anew(&c);
+	}
+	fixture_path(&c.f, "ready", path);
+	for (i = 0; i < 12289; i += 4096 - 1) {
+		assert_int_equal(truncate(path, (off_t)i), 0);
+		expect_made_anew(&c);
+	}
+	assert_int_equal(truncate(path, 1 << 20), 0);
+	expect_made_anew(&c);
+	assert_int_equal(unlink(path), 0);
+	expect_made_anew(&c);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(symlink("/etc/passwd", path), 0);
+	expect_made_anew(&c);
+	fixture_fini(&c.f);
+}
+
+static void a_data_file_of_another_size_is_made_anew(void **state)
+{
+	struct cache c;
+	char path[512];
+
+	cache_init(&c);
+	cache_fill(&c, 0);
+	cache_close(&c);
+	fixture_path(&c.f, "data", path);
+	assert_int_equal(truncate(path, 4096), 0);
+	expect_made_anew(&c);
+	assert_int_equal(truncate(path, 1 << 24), 0);
+	expect_made_anew(&c);
+	assert_int_equal(unlink(path), 0);
+	expect_made_anew(&c);
+	fixture_fini(&c.f);
+}
+
+static void who_has_replaced_files_open_goes_on_with_them(void **state)
+{
+	struct cache c;
+	struct bc_cachefile other;
+
+	cache_init(&c);
+	cache_fill(&c, 1);
+	poke(&c.f, "ready", AT_VERSION, "\2", 1);
+	assert_int_equal(
+		bc_cachefile_open(c.f.store, &c.f.digest, &c.map, &other, NULL),
+		0);
+	assert_false(bc_cachefile_is_ready(&other, 1, 1));
+	assert_true(bc_cachefile_is_ready(&c.c, 1, 1));
+	cache_fill(&c, 2);
+	assert_false(bc_cachefile_is_ready(&other, 2, 1));
+	bc_cachefile_close(&other);
+	cache_fini(&c);
+}
+
+static void a_stored_map_opens_by_its_id_and_is_mended(void **state)
+{
+	struct cache c;
+	char path[512];
+	struct bc_map m;
+	struct err e = {0};
+
+	cache_init(&c);
+	fixture_path(&c.f, "map", path);
+	assert_int_equal(bc_map_open(AT_FDCWD, path, &c.map.id, &m, &e), 0);
+	assert_int_equal(m.chunk_count, c.map.chunk_count);
+	bc_map_close(&m);
+	assert_int_equal(bc_map_open(AT_FDCWD, path, NULL, &m, &e), 0);
+	assert_true(digest_is_equal(&m.id, &c.map.id));
+	bc_map_close(&m);
+	poke(&c.f, "map", 200, "\377\377", 2);
+	assert_int_equal(
+		bc_map_open(AT_FDCWD, path, &c.map.id, &m, &e), -EBADMSG);
+	assert_true(bc_map_open(AT_FDCWD, path, NULL, &m, &e) < 0);
+	cache_close(&c);
+	cache_open(&c);
+	assert_int_equal(bc_map_open(AT_FDCWD, path, &c.map.id, &m, &e), 0);
+	bc_map_close(&m);
+	assert_int_equal(
+		bc_map_open(AT_FDCWD, "/nowhere", NULL, &m, &e), -ENOENT);
+	cache_fini(&c);
+}
+
+/* ---- several processes ---- */
+
+static void two_openings_share_their_bits(void **state)
+{
+	struct bc_cachefile other;
+	struct cache c;
+	int status;
+	pid_t pid;
+
+	cache_init(&c);
+	assert_int_equal(
+		bc_cachefile_open(c.f.store, &c.f.digest, &c.map, &other, NULL),
+		0);
+	pid = fork();
+	if (pid == 0) {
+		struct bc_cachefile child;
+
+		if (bc_cachefile_open(
+			    c.f.store, &c.f.digest, &c.map, &child, NULL) < 0 ||
+			bc_cachefile_store_begin(&child) < 0)
+			_exit(1);
+		bc_cachefile_set_ready(&child, 9);
+		bc_cachefile_store_end(&child);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_true(bc_cachefile_is_ready(&c.c, 9, 1));
+	assert_true(bc_cachefile_is_ready(&other, 9, 1));
+	bc_cachefile_close(&other);
+	cache_fini(&c);
+}
+
+static void nothing_is_stored_while_somebody_evicts(void **state)
+{
+	struct cache c;
+	char path[512];
+	int fd;
+
+	cache_init(&c);
+	fd = open(fixture_path(&c.f, "ready", path), O_RDWR | O_CLOEXEC);
+	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
+	assert_int_equal(bc_cachefile_store_begin(&c.c), -EAGAIN);
+	assert_int_equal(bc_cachefile_sync(&c.c), -EAGAIN);
+	assert_int_equal(flock(fd, LOCK_UN), 0);
+	assert_int_equal(bc_cachefile_store_begin(&c.c), 0);
+	assert_int_equal(bc_cachefile_store_begin(&c.c), 0);
+	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), -1);
+	bc_cachefile_store_end(&c.c);
+	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), -1);
+	bc_cachefile_store_end(&c.c);
+	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
+	(void)close(fd);
+	cache_fini(&c);
+}
+
+/* ---- disks that refuse ---- */
+
+static bool can_mount;
+
+static void tiny_disk(const char *dir, const char *size)
+{
+	char options[64];
+
+	if (!can_mount)
+		skip();
+	(void)snprintf(options, sizeof(options), "mode=0700,size=%s", size);
+	assert_int_equal(mount("tmpfs", dir, "tmpfs", 0, options), 0);
+}
+
+struct waited {
+	struct bc_read r;
+	struct rt_op *op;
+};
+
+static void waited_done(struct bc_read *r)
+{
+	rt_block_on_done(container_of(r, struct waited, r)->op, r->result);
+}
+
+static void waited_start(void *arg, struct rt_op *op)
+{
+	struct waited *w = arg;
+	int r;
+
+	w->op = op;
+	r = bc_blob_read(&w->r);
+	if (r != -EINPROGRESS)
+		rt_block_on_done(op, r);
+}
+
+static void expect_all(struct rt *rt, struct fixture *f)
+{
+	uint8_t buf[20000];
+	size_t off;
+
+	for (off = 0; off < f->device_len; off += sizeof(buf)) {
+		struct waited w = {.r = {.blob = f->b,
+					   .off = off,
+					   .len = min_u64(sizeof(buf),
+						   f->device_len - off),
+					   .buf = buf,
+					   .done = waited_done}};
+
+		assert_int_equal(rt_block_on(rt, waited_start, &w), 0);
+		assert_memory_equal(buf, f->device + off, w.r.len);
+	}
+}
+
+/* Every size from nothing at all to nearly enough. */
+static void full_disk(struct rt *rt)
+{
+	static const char *const sizes[] = {
+		"4k", "16k", "64k", "100k", "200k", "300k", "400k"};
+	struct fixture f;
+	size_t i;
+
+	fixture_init(&f);
+	for (i = 0; i < ARRAY_LEN(sizes); i++) {
+		tiny_disk(f.dir, sizes[i]);
+		if (i < 2) {
+			/* Not even the directories may fit. */
+			if (bc_store_open(f.dir, &f.store, NULL) < 0) {
+				assert_int_equal(umount(f.dir), 0);
+				continue;
+			}
+			bc_store_close(f.store);
+		}
+		fixture_open(&f, rt);
+		expect_all(rt, &f);
+		expect_all(rt, &f);
+		fixture_close(&f);
+		fixture_open(&f, rt);
+		expect_all(rt, &f);
+		assert_true(bc_blob_cached_bytes(f.b) <
+			    f.map_file.len + f.device_len);
+		fixture_close(&f);
+		assert_int_equal(umount(f.dir), 0);
+	}
+	fixture_fini(&f);
+}
+
+static void a_full_disk_loses_only_the_caching(void **state)
+{
+	if (!can_mount)
+		skip();
+	on_engines(2, full_disk);
+}
+
+static void below_five_percent_free_nothing_is_cached(void **state)
+{
+	struct bc_store *s;
+	struct fixture f;
+	char path[128], *zeros;
+
+	fixture_init(&f);
+	tiny_disk(f.dir, "1m");
+	assert_int_equal(bc_store_open(f.dir, &s, NULL), 0);
+	assert_false(bc_store_is_full(s));
+	bc_store_close(s);
+	zeros = mem_zalloc(1020 << 10);
+	(void)snprintf(path, sizeof(path), "%s/ballast", f.dir);
+	FILE *out = fopen(path, "we");
+	assert_non_null(out);
+	assert_int_equal(fwrite(zeros, 1, 1000 << 10, out), 1000 << 10);
+	assert_int_equal(fclose(out), 0);
+	mem_free(zeros);
+	assert_int_equal(bc_store_open(f.dir, &s, NULL), 0);
+	assert_true(bc_store_is_full(s));
+	bc_store_close(s);
+	assert_int_equal(umount(f.dir), 0);
+	fixture_fini(&f);
+}
+
+static void read_only_disk(struct rt *rt)
+{
+	struct fixture f;
+	uint64_t had;
+
+	fixture_init(&f);
+	tiny_disk(f.dir, "4m");
+	fixture_open(&f, rt);
+	expect_all(rt, &f);
+	fixture_close(&f);
+	assert_int_equal(
+		mount(NULL, f.dir, NULL, MS_REMOUNT | MS_RDONLY, NULL), 0);
+	fixture_open(&f, rt);
+	assert_true(bc_store_is_read_only(f.store));
+	had = bc_blob_cached_bytes(f.b);
+	assert_true(had > 0);
+	expect_all(rt, &f);
+	assert_int_equal(atomic_load(&f.source->fetches), 0);
+	assert_int_equal(bc_store_put(f.store, "x", "x", 1, NULL), -EROFS);
+	fixture_close(&f);
+	assert_int_equal(umount(f.dir), 0);
+	/* Nothing there, and nothing can be made. */
+	tiny_disk(f.dir, "4m");
+	assert_int_equal(
+		mount(NULL, f.dir, NULL, MS_REMOUNT | MS_RDONLY, NULL), 0);
+	fixture_open(&f, rt);
+	expect_all(rt, &f);
+	assert_int_equal(bc_blob_cached_bytes(f.b), 0);
+	fixture_close(&f);
+	assert_int_equal(umount(f.dir), 0);
+	fixture_fini(&f);
+}
+
+static void a_read_only_cache_is_read_and_not_written(void **state)
+{
+	if (!can_mount)
+		skip();
+	on_engines(2, read_only_disk);
+}
+
+static void in_a_read_only_cache_bits_are_doubted_aside(void **state)
+{
+	struct cache c;
+
+	fixture_init(&c.f);
+	tiny_disk(c.f.dir, "4m");
+	cache_open(&c);
+	cache_fill(&c, 1);
+	cache_fill(&c, 2);
+	assert_int_equal(bc_cachefile_sync(&c.c), 0);
+	cache_fill(&c, 3);
+	cache_close(&c);
+	poke(&c.f, "ready", AT_BOOT_ID, "another boot was", 16);
+	assert_int_equal(
+		mount(NULL, c.f.dir, NULL, MS_REMOUNT | MS_RDONLY, NULL), 0);
+	cache_open(&c);
+	assert_true(bc_cachefile_is_ready(&c.c, 1, 2));
+	assert_false(bc_cachefile_is_ready(&c.c, 3, 1));
+	bc_cachefile_clear_ready(&c.c, 1);
+	assert_false(bc_cachefile_is_ready(&c.c, 1, 1));
+	assert_true(bc_cachefile_is_ready(&c.c, 2, 1));
+	bc_cachefile_set_ready(&c.c, 3);
+	assert_false(bc_cachefile_is_ready(&c.c, 3, 1));
+	assert_int_equal(bc_cachefile_store_begin(&c.c), -EROFS);
+	cache_close(&c);
+	assert_int_equal(umount(c.f.dir), 0);
+	fixture_fini(&c.f);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_missing_directory_is_made_for_us_alone),
+		cmocka_unit_test(others_directories_are_refused),
+		cmocka_unit_test(
+			a_file_in_the_place_of_the_directory_is_an_error),
+		cmocka_unit_test(small_files_are_put_and_got),
+		cmocka_unit_test(only_what_nobody_holds_is_swept_from_tmp),
+		cmocka_unit_test(bits_are_there_after_reopening),
+		cmocka_unit_test(after_another_boot_only_durable_bits_count),
+		cmocka_unit_test(clearing_moves_the_generation_and_is_for_good),
+		cmocka_unit_test(a_sealed_file_is_never_written),
+		cmocka_unit_test(torn_and_foreign_ready_files_are_made_anew),
+		cmocka_unit_test(a_data_file_of_another_size_is_made_anew),
+		cmocka_unit_test(who_has_replaced_files_open_goes_on_with_them),
+		cmocka_unit_test(a_stored_map_opens_by_its_id_and_is_mended),
+		cmocka_unit_test(two_openings_share_their_bits),
+		cmocka_unit_test(nothing_is_stored_while_somebody_evicts),
+		cmocka_unit_test(a_full_disk_loses_only_the_caching),
+		cmocka_unit_test(below_five_percent_free_nothing_is_cached),
+		cmocka_unit_test(a_read_only_cache_is_read_and_not_written),
+		cmocka_unit_test(in_a_read_only_cache_bits_are_doubted_aside),
+	};
+
+	/* Mounts of these tests are seen by nobody else and end with us. */
+	can_mount = unshare(CLONE_NEWNS) == 0 &&
+	            mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
+	if (!can_mount)
+		print_message("no mounts here: full and read-only disks are "
+			      "left out\n");
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
