@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * loader/index from files: every hostile sample gives the error that its name
+ * states, on opening, on walking or on merging.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "tests/lib/layers.h"
+
+/* Open, walk, and take over into a tree as an image's only layer. */
+static int use(int dirfd, const char *name, struct err *e)
+{
+	const struct ld_index *layers[1];
+	struct ld_tree *t;
+	struct ld_index x;
+	int r;
+
+	r = ld_index_open(dirfd, name, &x, e);
+	if (r < 0)
+		return r;
+	r = index_walk_all(&x);
+	assert_int_equal(ld_tree_create(&t), 0);
+	layers[0] = &x;
+	/* A layer's open hard link has nothing below it here. */
+	if (x.has_links)
+		r = r < 0 ? r : ld_tree_from_index(&x, t, e);
+	else
+		r = ld_merge(layers, 1, t, e);
+	ld_tree_destroy(t);
+	ld_index_close(&x);
+	return r;
+}
+
+static void samples_give_the_error_that_they_are_named_after(void **state)
+{
+	const struct dirent *d;
+	struct err e = {0};
+	char path[4096];
+	int count = 0, r;
+	DIR *dir;
+
+	(void)snprintf(path, sizeof(path), "%s/tests/samples/hostile/index",
+		getenv("SLUICE_SOURCE_ROOT"));
+	dir = opendir(path);
+	assert_non_null(dir);
+	while ((d = readdir(dir)) != NULL) {
+		if (d->d_name[0] == '.')
+			continue;
+		e.text[0] = '\0';
+		r = use(dirfd(dir), d->d_name, &e);
+		if (r != (strstr(d->d_name, ".EPROTO.") ? -EPROTO : 0))
+			fail_msg("%s: %d %s", d->d_name, r, e.text);
+		if (r < 0)
+			assert_true(e.text[0] != '\0');
+		count++;
+	}
+	assert_int_equal(closedir(dir), 0);
+	assert_true(count > 40);
+}
+
+static void what_is_no_index_is_told(void **state)
+{
+	struct ld_index x;
+	struct err e = {0};
+
+	assert_int_equal(
+		ld_index_open(AT_FDCWD, "/nonexistent", &x, &e), -ENOENT);
+	assert_non_null(strstr(e.text, "'/nonexistent'"));
+	assert_int_equal(ld_index_open(AT_FDCWD, "/tmp", &x, &e), -EPROTO);
+	assert_int_equal(ld_index_open(AT_FDCWD, "/dev/null", &x, &e), -EPROTO);
+	assert_int_equal(
+		ld_index_open(AT_FDCWD, "/proc/self/exe", &x, &e), -EPROTO);
+	assert_non_null(strstr(e.text, "no EROFS superblock"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+			samples_give_the_error_that_they_are_named_after),
+		cmocka_unit_test(what_is_no_index_is_told),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
