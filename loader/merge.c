@@ -296,6 +296,27 @@ static int apply_dir(struct merge *m, struct ld_inode *parent,
 	return push(m, v, i, e);
 }
 
+/*
+ * A new inode for name. The one that it replaces is used again where nothing
+ * else knows it, or layers that repeat each other would pile up in memory.
+ */
+static int make_inode(struct merge *m, struct ld_inode *parent,
+	const struct ld_index_dirent *d, const struct ld_inode_view *v,
+	struct ld_inode **ret, struct err *e)
+{
+	struct ld_dirent *lower;
+
+	lower = ld_tree_child(m->out, parent, d->name, d->name_len);
+	if (lower && lower->inode->nlink == 1 &&
+		!S_ISDIR(lower->inode->attr.mode)) {
+		ld_inode_reset(lower->inode, &v->attr);
+		*ret = lower->inode;
+		return 0;
+	}
+	return ld_tree_add_child(
+		m->out, parent, d->name, d->name_len, &v->attr, ret, e);
+}
+
 static int apply_other(struct merge *m, struct ld_inode *parent,
 	const struct ld_index_dirent *d, const struct ld_inode_view *v,
 	struct err *e)
@@ -306,8 +327,7 @@ static int apply_other(struct merge *m, struct ld_inode *parent,
 	if (i)
 		return ld_tree_link_child(
 			m->out, parent, d->name, d->name_len, i, e);
-	r = ld_tree_add_child(
-		m->out, parent, d->name, d->name_len, &v->attr, &i, e);
+	r = make_inode(m, parent, d, v, &i, e);
 	if (r == 0)
 		r = copy_contents(m, v, i, e);
 	if (r == 0 && v->nlink > 1 && seen_add(&m->seen, v->nid, i) < 0)
@@ -361,6 +381,8 @@ static int find_lower(struct merge *m, const struct ld_index_dirent *d,
 			  : "is neither in its layer nor below");
 	if (seen_add(&m->seen, v->nid, i) < 0)
 		return err_set(e, -ENOMEM, "out of memory");
+	/* Not to be used again when its name goes; the writer counts anew. */
+	i->nlink++;
 	return 0;
 }
 

@@ -439,6 +439,16 @@ int ld_tree_describe(
 	return 0;
 }
 
+void ld_inode_reset(struct ld_inode *i, const struct ld_attr *a)
+{
+	*i = (struct ld_inode){
+		.attr = *a,
+		.nlink = 1,
+		.extents = i->extents,
+		.extent_cap = i->extent_cap,
+	};
+}
+
 int ld_tree_add_child(struct ld_tree *t, struct ld_inode *dir, const char *name,
 	size_t len, const struct ld_attr *a, struct ld_inode **ret,
 	struct err *e)

@@ -29,3 +29,8 @@ int ld_tree_describe(
 /* *dir becomes its directory name, made as an implied one if need be. */
 int ld_tree_enter(struct ld_tree *t, struct ld_inode **dir, const char *name,
 	size_t len, struct err *e);
+/*
+ * What has one name and is no directory becomes something else that is none.
+ * For who knows that nobody else points to it; a is valid.
+ */
+void ld_inode_reset(struct ld_inode *i, const struct ld_attr *a);
