@@ -55,17 +55,26 @@ __attribute__((visibility("default"))) const char *__lsan_default_suppressions(
 /* Its log function has no argument for a place to put things. */
 static _Thread_local char said[300];
 
-/* The first line, without the prefix that libfuse3 and fusermount3 put. */
+/* Messages come in pieces; only the first line counts. */
 static void keep_said(const char *text)
 {
-	const char *colon = strstr(text, ": ");
+	size_t n = strlen(said);
 
-	if (said[0])
-		return;
-	if (strncmp(text, "fuse", 4) == 0 && colon && colon - text < 16)
-		text = colon + 2;
-	(void)snprintf(said, sizeof(said), "%.*s", (int)strcspn(text, "\n"),
-		text); /* cut is fine */
+	if (!strchr(said, '\n'))
+		(void)snprintf(said + n, sizeof(said) - n, "%s", text);
+}
+
+/* Without the prefix that libfuse3 and fusermount3 put. */
+static const char *what_was_said(void)
+{
+	const char *colon = strstr(said, ": ");
+
+	said[strcspn(said, "\n")] = '\0';
+	if (!said[0])
+		return "libfuse3 does not say why";
+	if (strncmp(said, "fuse", 4) == 0 && colon && colon - said < 16)
+		return colon + 2;
+	return said;
 }
 
 __attribute__((format(printf, 2, 0))) static void keep_log(
@@ -287,8 +296,7 @@ static int mount_failed(const char *dir, struct err *e)
 {
 	/* libfuse3 gives no code. */
 	return err_set(e, geteuid() == 0 ? -EIO : -EPERM,
-		"cannot mount at '%s': %s", dir,
-		said[0] ? said : "libfuse3 does not say why");
+		"cannot mount at '%s': %s", dir, what_was_said());
 }
 
 static int mount_session(
@@ -342,8 +350,7 @@ static int mount_args(struct fuse_args *args, const struct ld_mount_options *o,
 	se = fuse_session_new(args, &no_ops, sizeof(no_ops), NULL);
 	if (!se)
 		return err_set_kind(e, ERR_USAGE, -EINVAL,
-			"cannot use the mount options: %s",
-			said[0] ? said : "libfuse3 does not say why");
+			"cannot use the mount options: %s", what_was_said());
 	rc = mount_session(se, o->dir, ret_fd, e);
 	fuse_session_destroy(se);
 	return rc;
@@ -419,8 +426,8 @@ static int unmount_by_helper(const char *dir, bool lazy, struct err *e)
 	if (strstr(said, "busy"))
 		return err_set(
 			e, -EBUSY, "cannot unmount '%s': programs use it", dir);
-	return err_set(e, -EPERM, "cannot unmount '%s': %s", dir,
-		said[0] ? said : FUSERMOUNT " does not say why");
+	return err_set(
+		e, -EPERM, "cannot unmount '%s': %s", dir, what_was_said());
 }
 
 int ld_unmount(const char *dir, bool lazy, struct err *e)
