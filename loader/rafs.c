@@ -115,7 +115,7 @@ static int read_supers(struct rafs_boot *b, struct tables *t, struct err *e)
 	b->chunk_size = le32_at(x + 20);
 	t->chunk_off = le64_at(x + 24);
 	t->chunk_len = le64_at(x + 32);
-	if (b->chunk_size < 4096 || b->chunk_size > BC_MAX_CHUNK_LEN ||
+	if (b->chunk_size < 4096 || b->chunk_size > RAFS_MAX_CHUNK_SIZE ||
 		(b->chunk_size & (b->chunk_size - 1)) != 0)
 		return broken(e, "chunk size");
 	if (b->blob_count > RAFS_MAX_BLOBS ||

@@ -14,6 +14,7 @@
 
 #define RAFS_BLOCK_SIZE 4096
 #define RAFS_MAX_BLOBS 254
+#define RAFS_MAX_CHUNK_SIZE (16u << 20)
 #define RAFS_MAX_CHUNKS (1u << 24) /* of one blob */
 
 /* One entry of the chunk table, found again by (blob, index). */

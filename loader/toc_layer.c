@@ -11,6 +11,10 @@
 
 /* No EROFS device of 4096-byte blocks is larger. */
 #define MAX_FILE_SIZE ((uint64_t)UINT32_MAX << 12)
+/* Chunks that may be holes are compared with the digest of zeros: how long one
+ * must be, and how many bytes are hashed for one layer. */
+#define MIN_ZEROS_HASHED (16u << 20)
+#define MAX_ZEROS_HASHED (4ull << 30)
 /* Of names that are used with their layer's other paths. */
 #define MAX_PATH_BYTES (1u << 20)
 /* Names that mean something to us: not obeyed when a source says them. */
@@ -406,6 +410,32 @@ static int choose_digest(struct toc_layer *t, const struct toc_entry *entry,
 	return 0;
 }
 
+/*
+ * 0: the chunk can be held. 1: nothing but zeros, which its digest proves: what
+ * a sparse file may be, as one long chunk.
+ */
+static int check_length(struct toc_layer *t, const struct digest *digest,
+	uint64_t len, uint64_t inner, struct err *e)
+{
+	int r;
+
+	if (len >= MIN_ZEROS_HASHED &&
+		len <= MAX_ZEROS_HASHED - t->zeros_hashed) {
+		t->zeros_hashed += len;
+		r = toc_digest_is_of_zeros(digest, len);
+		if (r < 0)
+			return err_set(e, r, "cannot compute a digest");
+		if (r == 1)
+			return 1;
+	}
+	if (len <= BC_MAX_CHUNK_LEN && inner <= BC_MAX_GROUP_LEN - len)
+		return 0;
+	return err_set_kind(e, ERR_UNSUPPORTED, -E2BIG,
+		"a chunk of '%.200s' is longer than %u MiB, or begins behind "
+		"as much in its group",
+		last_path(t), BC_MAX_CHUNK_LEN >> 20);
+}
+
 static int push_chunk(
 	struct toc_layer *t, const struct toc_chunk *c, struct err *e)
 {
@@ -439,18 +469,18 @@ int toc_layer_add_chunk(struct toc_layer *t, const struct toc_entry *entry,
 			last_path(t), (unsigned long long)entry->chunk_offset);
 	t->covered += len;
 	if (!entry->is_zeros) {
-		if (len > BC_MAX_CHUNK_LEN || inner > BC_MAX_GROUP_LEN - len)
-			return err_set_kind(e, ERR_UNSUPPORTED, -E2BIG,
-				"a chunk of '%.200s' is larger than %u MiB or "
-				"begins behind %u MiB of others",
-				last_path(t), BC_MAX_CHUNK_LEN >> 20,
-				BC_MAX_GROUP_LEN >> 20);
 		r = choose_digest(t, entry, len == size, &digest, e);
-		if (r)
+		if (!r)
+			r = check_length(t, &digest, len, inner, e);
+		if (r < 0)
 			return r;
+		c.algo = (uint8_t)digest.algo;
+		if (r == 1)
+			c.algo = DIGEST_NONE;
+	}
+	if (c.algo != DIGEST_NONE) {
 		c.len = (uint32_t)len;
 		c.inner = (uint32_t)inner;
-		c.algo = (uint8_t)digest.algo;
 		memcpy(c.digest, digest.bytes, sizeof(c.digest));
 	}
 	return push_chunk(t, &c, e);

@@ -68,6 +68,7 @@ struct toc_layer {
 	bool is_open;     /* chunks of the last file may come */
 	bool is_skipping; /* the last file is not shown, nor its chunks */
 	uint64_t entries, size_uncompressed;
+	uint64_t zeros_hashed; /* to find out whether long chunks are holes */
 };
 
 int toc_layer_init(struct toc_layer *t, struct err *e);

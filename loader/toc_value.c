@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "loader/toc.h"
+#include "runtime/base/util.h"
 
 /* Days from 1970-01-01, proleptic Gregorian calendar; years begin in March. */
 static int64_t days_of(int64_t year, unsigned month, unsigned day)
@@ -112,6 +113,27 @@ int toc_time_parse(const char *s, size_t n, int64_t *ret_sec, uint32_t *ret_ns)
 	*ret_sec = at;
 	*ret_ns = ns;
 	return 0;
+}
+
+int toc_digest_is_of_zeros(const struct digest *d, uint64_t len)
+{
+	static const uint8_t zeros[65536];
+	struct digest_ctx *h;
+	struct digest sum;
+	uint64_t n;
+	int r;
+
+	r = digest_ctx_create(d->algo, &h);
+	if (r)
+		return r;
+	for (; len > 0 && !r; len -= n) {
+		n = min_u64(len, sizeof(zeros));
+		r = digest_ctx_update(h, zeros, (size_t)n);
+	}
+	if (!r)
+		r = digest_ctx_final(h, &sum);
+	digest_ctx_destroy(h);
+	return r ? r : digest_is_equal(&sum, d);
 }
 
 static int sextet(char c)

@@ -152,11 +152,11 @@ static void hostile_places_are_refused(void **state)
 		"outside the blob");
 	must_fail(TOC(ENTRY("reg", "a",
 			  FILE_AT(10, 100, 9223372036854775807, DIGEST_1))),
-		-E2BIG, "64 MiB");
-	must_fail(TOC(ENTRY("reg", "a", FILE_AT(10, 100, 67108860, DIGEST_1))),
-		-E2BIG, "64 MiB");
-	must_fail(TOC(ENTRY("reg", "a", FILE_AT(16777217, 100, 0, DIGEST_1))),
-		-E2BIG, "16 MiB");
+		-E2BIG, "128 MiB");
+	must_fail(TOC(ENTRY("reg", "a", FILE_AT(10, 100, 134217720, DIGEST_1))),
+		-E2BIG, "128 MiB");
+	must_fail(TOC(ENTRY("reg", "a", FILE_AT(134217729, 100, 0, DIGEST_1))),
+		-E2BIG, "128 MiB");
 	must_fail(TOC(ENTRY("reg", "a", FILE_AT(10, 100, 0, DIGEST_1)),
 			  ENTRY("reg", "b", FILE_AT(10, 100, 9, DIGEST_1))),
 		-EPROTO, "overlap in the blob");

@@ -52,6 +52,12 @@ static void must_fail(const char *json, int code, const char *says)
 	",\"chunkSize\":" #size ",\"chunkDigest\":\"" digest "\""
 #define FIRST(size, digest) \
 	",\"chunkSize\":" #size ",\"chunkDigest\":\"" digest "\""
+#define ZEROS_128_MIB \
+	"sha256:" \
+	"254bcc3fc4f27172636df4bf32de9f107f620d559b20d760197e452b97453917"
+#define ZEROS_64_MIB_1 \
+	"sha256:" \
+	"91990977345985aaf03af1358f4f989d7eaf985b58529efb72f613c588f6599a"
 #define ZEROS ",\"chunkType\":\"zeros\""
 
 /* ---- files and chunks ---- */
@@ -147,6 +153,26 @@ static void holes_take_no_chunk(void **state)
 	assert_int_equal(must_find(&l, "hole")->extent_count, 0);
 	assert_int_equal(ld_tree_blob_count(l.tree), 0);
 	assert_int_equal(l.map.len, 0);
+	ld_layer_fini(&l);
+}
+
+static void long_zeros_that_are_not_called_so_are_a_hole(void **state)
+{
+	/* of 128 MiB, and of 64 MiB and one byte, of zeros */
+	static const char json[] = TOC(
+		ENTRY("reg", "a", DATA(134217728, 100, 150, ZEROS_128_MIB)),
+		ENTRY("reg", "b",
+			DATA(67108867, 200, 250, DIGEST_1) FIRST(2, DIGEST_2)),
+		ENTRY("chunk", "b", CHUNK(240, 2, 67108865, ZEROS_64_MIB_1)));
+	struct ld_layer l;
+	struct bc_map m;
+
+	must_load(json, &l);
+	assert_int_equal(must_find(&l, "a")->extent_count, 0);
+	assert_one_extent(must_find(&l, "b"), 67108867, 0);
+	open_map(&l, &m);
+	assert_int_equal(m.chunk_count, 1);
+	bc_map_close(&m);
 	ld_layer_fini(&l);
 }
 
@@ -260,8 +286,8 @@ static void every_chunk_needs_a_digest_that_covers_it(void **state)
 
 static void what_cannot_be_held_is_refused(void **state)
 {
-	must_fail(TOC(ENTRY("reg", "f", DATA(16777217, 100, 400, DIGEST_1))),
-		-E2BIG, "larger than 16 MiB");
+	must_fail(TOC(ENTRY("reg", "f", DATA(134217729, 100, 400, DIGEST_1))),
+		-E2BIG, "longer than 128 MiB");
 	must_fail(TOC(ENTRY("reg", "f",
 			  DATA(9223372036854775807, 100, 400, DIGEST_1) ZEROS)),
 		-E2BIG, "16 TiB");
@@ -542,6 +568,7 @@ int main(void)
 		cmocka_unit_test(
 			files_lie_on_blocks_in_the_order_of_their_source),
 		cmocka_unit_test(holes_take_no_chunk),
+		cmocka_unit_test(long_zeros_that_are_not_called_so_are_a_hole),
 		cmocka_unit_test(files_with_the_same_bytes_share_their_place),
 		cmocka_unit_test(a_layer_without_data_has_no_blob),
 		cmocka_unit_test(chunks_must_cover_the_file),
