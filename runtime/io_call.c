@@ -37,8 +37,8 @@ static int64_t call_any(struct rt_io *io)
 {
 	switch ((enum rt_io_kind)io->kind) {
 	case IO_OPEN:
-		return openat(io->fd, io->u.path.name, io->u.path.flags,
-			io->u.path.mode);
+		return openat(io->fd, io->u.path.name,
+			io->u.path.flags | O_CLOEXEC, io->u.path.mode);
 	case IO_CLOSE:
 		return close(io->fd);
 	case IO_READ:

@@ -62,9 +62,13 @@ enum rt_backend rt_backend(const struct rt *rt);
 const char *rt_backend_name(enum rt_backend b); /* "uring", "threads", "auto" */
 const char *rt_backend_reason(const struct rt *rt);
 
+/* How many there are; at most 63. ANY_THREAD. */
 unsigned rt_worker_count(const struct rt *rt);
+/* The i-th of them; i < rt_worker_count. ANY_THREAD. */
 struct rt_worker *rt_worker_at(struct rt *rt, unsigned i);
+/* Whose worker w is. ANY_THREAD. */
 struct rt *rt_worker_runtime(struct rt_worker *w);
+/* Which of them w is. ANY_THREAD. */
 unsigned rt_worker_index(const struct rt_worker *w);
 /* The worker this thread is; NULL on any other thread. ANY_THREAD. */
 struct rt_worker *rt_worker_self(void);

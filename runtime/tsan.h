@@ -17,8 +17,10 @@
 #endif
 
 #if TSAN_IS_ON
-void __tsan_acquire(void *addr);
+/* The sanitizer's own: what happened before a release... ANY_THREAD. */
 void __tsan_release(void *addr);
+/* ...of the same address is seen after this. ANY_THREAD. */
+void __tsan_acquire(void *addr);
 #endif
 
 /* addr goes to the kernel. */

@@ -113,6 +113,10 @@ static void need_uring(void)
 	struct rt_options o = {.backend = RT_BACKEND_URING};
 	struct rt *rt = NULL;
 
+	if (!HAVE_URING) { /* refused by the build, which must be said, too */
+		need_denied((const char *const[]){"this build", NULL});
+		_exit(0);
+	}
 	if (rt_create(&o, &rt, NULL) < 0)
 		_exit(NOT_HERE);
 	rt_destroy(rt);

@@ -436,120 +436,6 @@ static void a_cancelled_operation_ends_once(void **state)
 	on_engines(1, cancel_body);
 }
 
-/* ---- all at once, cancelled at random, every one accounted for ---- */
-
-enum { STORM_WIDTH = 300 };
-
-struct storm_op {
-	struct rt_io io;
-	struct rt_timer timer;
-	bool running;
-	uint8_t buf[512];
-};
-
-static struct storm {
-	struct storm_op ops[STORM_WIDTH];
-	struct rt_op *op;
-	unsigned long started, done, cancelled, late, good, want;
-	uint32_t seed;
-	int fd, quiet;
-} * storm;
-
-static uint32_t storm_random(void)
-{
-	storm->seed = storm->seed * 1664525u + 1013904223u;
-	return storm->seed >> 8;
-}
-
-static void storm_start_one(struct storm_op *s);
-
-static void storm_done(struct rt_op *op)
-{
-	struct storm_op *s = container_of(op, struct storm_op, io.op), *other;
-
-	assert_true(s->running);
-	s->running = false;
-	storm->done++;
-	if (op->result == -ECANCELED)
-		storm->cancelled++;
-	else if (op->result == -ETIMEDOUT)
-		storm->late++;
-	else
-		storm->good += op->result >= 0;
-	/* somebody else's operation, at any moment of its life */
-	other = &storm->ops[storm_random() % STORM_WIDTH];
-	if (storm_random() % 3 == 0)
-		rt_io_cancel(op->worker, &other->io);
-	if (storm->started < storm->want)
-		storm_start_one(s);
-	else if (storm->done == storm->started)
-		rt_block_on_done(storm->op, 0);
-}
-
-static void storm_start_one(struct storm_op *s)
-{
-	struct rt_worker *w = rt_worker_self();
-	unsigned what = storm_random() % 8;
-
-	assert_false(s->running);
-	s->running = true;
-	storm->started++;
-	s->io.deadline_ms = storm_random() % 8 == 0 ? 1 : 0;
-	s->io.cls = storm_random() % 2 ? RT_DEMAND : RT_PREFETCH;
-	s->io.flags = storm_random() % 2 ? RT_IO_ALL : 0;
-	if (what == 0) {
-		/* nothing ever happens there: it must be stopped */
-		s->io.deadline_ms = 1 + storm_random() % 3;
-		rt_poll_start(w, &s->io, storm->quiet, EPOLLIN,
-			storm_random() % 2, storm_done);
-	} else if (what == 1) {
-		rt_file_write(w, &s->io, storm->fd, s->buf, sizeof(s->buf),
-			1u << 20, storm_done);
-	} else {
-		rt_file_read(w, &s->io, storm->fd, s->buf, sizeof(s->buf),
-			storm_random() % 65536, storm_done);
-	}
-	if (storm_random() % 4 == 0)
-		rt_io_cancel(w, &s->io);
-}
-
-static void storm_start(void *arg, struct rt_op *op)
-{
-	storm->op = op;
-	for (unsigned i = 0; i < STORM_WIDTH; i++)
-		storm_start_one(&storm->ops[i]);
-}
-
-static void storm_body(struct rt *rt)
-{
-	struct rt_stats st;
-
-	storm = mem_zalloc(sizeof(*storm));
-	storm->seed = 12345;
-	storm->want = soak_count(20000);
-	storm->fd = new_file(70000);
-	storm->quiet = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	assert_int_equal(rt_block_on(rt, storm_start, NULL), 0);
-	assert_int_equal(storm->done, storm->started);
-	assert_int_equal(
-		storm->done, storm->cancelled + storm->late + storm->good);
-	assert_true(storm->cancelled > 0);
-	assert_true(storm->good > 0);
-	rt_worker_stats(rt_worker_at(rt, 0), &st);
-	assert_int_equal(st.io_submitted, st.io_completed);
-	print_message("%s: %lu operations, %lu cancelled, %lu late\n",
-		rt_backend_name(rt_backend(rt)), storm->done, storm->cancelled,
-		storm->late);
-	(void)close(storm->fd);
-	(void)close(storm->quiet);
-	mem_free(storm);
-}
-
-static void a_cancel_storm_loses_no_operation(void **state)
-{
-	on_engines(1, storm_body);
-}
-
 /* ---- the end ---- */
 
 static struct rt_io left_poll, left_read;
@@ -658,7 +544,6 @@ int main(void)
 		cmocka_unit_test(a_read_fills_a_buffer_behind_what_it_has),
 		cmocka_unit_test(a_poll_tells_readiness_once),
 		cmocka_unit_test(a_cancelled_operation_ends_once),
-		cmocka_unit_test(a_cancel_storm_loses_no_operation),
 		cmocka_unit_test(a_stop_ends_files_and_then_cancels_polls),
 		cmocka_unit_test(a_command_goes_to_who_understands_it),
 		cmocka_unit_test(hits_are_read_inline),
