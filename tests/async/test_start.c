@@ -102,7 +102,6 @@ static void threads_start_when_they_are_needed(void **state)
 	assert_int_equal(threads_named("budget-test-j"), 1);
 	assert_int_equal(rt_block_on(rt, read_start, NULL), 1);
 	assert_int_equal(threads_named("budget-test-f"), 1);
-	assert_int_equal(rt_block_on(rt, read_start, NULL), 1);
 	assert_int_equal(threads_named("budget"), 4);
 	rt_stop(rt);
 	rt_destroy(rt);
