@@ -40,10 +40,11 @@ struct http_fetch {
 static void fetch_home(struct rt_task *t)
 {
 	struct bc_fetch *f = container_of(t, struct bc_fetch, task);
+	struct http_fetch *hf = f->priv;
 
-	mem_free(f->priv);
-	f->priv = NULL;
+	/* Until done has run, others may still cancel or promote what it is. */
 	f->done(f);
+	mem_free(hf);
 }
 
 static void fetch_end(struct bc_fetch *f, int result)
