@@ -76,23 +76,42 @@ char *ld_tree_copy_text(struct ld_tree *t, const char *s, size_t n)
 
 /* ---- the tree ---- */
 
-static struct ld_inode *new_inode(struct ld_tree *t, const struct ld_attr *a)
+/* Those that were replaced count too: the arena keeps them. */
+static int count_one(uint64_t *made, struct err *e)
 {
-	struct ld_inode *i = ld_tree_alloc(t, sizeof(*i), 8);
-
-	if (i)
-		*i = (struct ld_inode){.attr = *a};
-	return i;
+	if (*made >= LD_MAX_ENTRIES)
+		return err_set(
+			e, -E2BIG, "more than %u entries", LD_MAX_ENTRIES);
+	++*made;
+	return 0;
 }
 
-static struct ld_inode *new_implied(struct ld_tree *t)
+static int new_inode(struct ld_tree *t, const struct ld_attr *a,
+	struct ld_inode **ret, struct err *e)
+{
+	struct ld_inode *i;
+	int r;
+
+	r = count_one(&t->inodes_made, e);
+	if (r < 0)
+		return r;
+	i = ld_tree_alloc(t, sizeof(*i), 8);
+	if (!i)
+		return err_set(e, -ENOMEM, "out of memory");
+	*i = (struct ld_inode){.attr = *a};
+	*ret = i;
+	return 0;
+}
+
+static int new_implied(struct ld_tree *t, struct ld_inode **ret, struct err *e)
 {
 	const struct ld_attr a = {.mode = S_IFDIR | 0755};
-	struct ld_inode *i = new_inode(t, &a);
+	int r;
 
-	if (i)
-		i->implied = true;
-	return i;
+	r = new_inode(t, &a, ret, e);
+	if (r == 0)
+		(*ret)->implied = true;
+	return r;
 }
 
 int ld_tree_create(struct ld_tree **ret)
@@ -109,9 +128,7 @@ int ld_tree_create(struct ld_tree **ret)
 	t->bucket_count = FIRST_BUCKETS;
 	t->buckets = mem_calloc(t->bucket_count, sizeof(*t->buckets));
 	t->arena = arena_block(ARENA_BLOCK);
-	if (t->arena)
-		t->root = new_implied(t);
-	if (!t->buckets || !t->root) {
+	if (!t->buckets || !t->arena || new_implied(t, &t->root, NULL) < 0) {
 		ld_tree_destroy(t);
 		return -ENOMEM;
 	}
@@ -331,9 +348,8 @@ static int add_dirent(struct ld_tree *t, struct ld_inode *dir, const char *name,
 {
 	struct ld_dirent *d;
 
-	if (t->added >= LD_MAX_ENTRIES)
-		return err_set(
-			e, -E2BIG, "more than %u entries", LD_MAX_ENTRIES);
+	if (count_one(&t->names_made, e) < 0)
+		return -E2BIG;
 	if (t->name_count >= t->bucket_count && grow_buckets(t) < 0)
 		return err_set(e, -ENOMEM, "out of memory");
 	d = ld_tree_alloc(t, sizeof(*d), 8);
@@ -355,7 +371,6 @@ static int add_dirent(struct ld_tree *t, struct ld_inode *dir, const char *name,
 	dir->children_last = d;
 	dir->child_count++;
 	hash_insert(t, d);
-	t->added++;
 	*ret = d;
 	return 0;
 }
@@ -471,9 +486,9 @@ int ld_tree_add_child(struct ld_tree *t, struct ld_inode *dir, const char *name,
 		*ret = d->inode;
 		return ld_tree_describe(d->inode, a, e);
 	}
-	i = new_inode(t, a);
-	if (!i)
-		return err_set(e, -ENOMEM, "out of memory");
+	r = new_inode(t, a, &i, e);
+	if (r < 0)
+		return r;
 	if (!S_ISCHR(a->mode) && !S_ISBLK(a->mode)) {
 		i->attr.rdev_major = 0;
 		i->attr.rdev_minor = 0;
@@ -521,10 +536,9 @@ int ld_tree_enter(struct ld_tree *t, struct ld_inode **dir, const char *name,
 		*dir = d->inode;
 		return 0;
 	}
-	i = new_implied(t);
-	if (!i)
-		return err_set(e, -ENOMEM, "out of memory");
-	r = set_name(t, *dir, name, len, i, e);
+	r = new_implied(t, &i, e);
+	if (r == 0)
+		r = set_name(t, *dir, name, len, i, e);
 	if (r == 0)
 		*dir = i;
 	return r;

@@ -41,12 +41,12 @@ struct ld_attr {
 struct ld_dirent {
 	const char *name; /* name_len bytes, then NUL; never "." or ".." */
 	uint16_t name_len;
+	bool removed;
 	uint32_t hash; /* private */
 	struct ld_inode *inode;
 	struct ld_inode *parent; /* the directory it is in */
 	struct ld_dirent *next;  /* in the directory, order of insertion */
 	struct ld_dirent *hash_next;
-	bool removed;
 };
 
 /* length bytes of a file from file_off on lie at dev_off of blob slot. */
@@ -65,23 +65,23 @@ struct ld_xattr {
 
 struct ld_inode {
 	struct ld_attr attr;
-	uint64_t size;  /* regular: as given; symlink: length of the target */
-	uint32_t nlink; /* names; directories are counted on writing */
+	uint64_t size; /* regular: as given; symlink: length of the target */
 	struct ld_dirent *children; /* directories */
 	struct ld_dirent *children_last;
-	uint32_t child_count;
 	struct ld_dirent *self;    /* directories: their name; NULL: the root */
 	const char *target;        /* symlinks, NUL-terminated */
 	struct ld_extent *extents; /* regular: by file_off; gaps are holes */
-	uint32_t extent_count, extent_cap;
 	struct ld_xattr *xattrs, *xattr_last; /* sorted; the newest one */
+	uint64_t nid;                         /* the index writer's */
+	void *user;                           /* the builder's */
+	uint32_t nlink; /* names; directories are counted on writing */
+	uint32_t child_count;
+	uint32_t extent_count, extent_cap;
 	uint32_t xattr_count;
 	uint32_t mark;  /* private: who has been here */
 	uint16_t depth; /* directories: 0 is the root */
 	bool implied;   /* a parent nobody described: 0755 root, mtime 0 */
 	bool opaque;    /* a directory that hides what lies below */
-	uint64_t nid;   /* the index writer's */
-	void *user;     /* the builder's */
 };
 
 /* A blob that extents point into: a device slot of the index. */
@@ -90,7 +90,9 @@ struct ld_blob_ref {
 	uint64_t device_size; /* bytes */
 };
 
+/* An empty tree. -ENOMEM. */
 int ld_tree_create(struct ld_tree **ret);
+/* With all inodes, names and values. NULL is fine. */
 void ld_tree_destroy(struct ld_tree *t);
 /* An implied directory until somebody describes it with ld_tree_add("", ...).
  */

@@ -12,7 +12,8 @@ struct ld_tree {
 	struct ld_dirent **buckets; /* owned; by (directory, name) */
 	size_t bucket_count;        /* a power of two */
 	uint64_t name_count;        /* in the buckets */
-	uint64_t added;             /* names ever added: bounds the arena */
+	/* Ever: what was replaced or removed stays in the arena. */
+	uint64_t names_made, inodes_made;
 	uint64_t seed[2];
 	uint32_t mark;             /* of the newest walk */
 	struct ld_blob_ref *blobs; /* owned */

@@ -399,6 +399,7 @@ static void add_files(struct fixture *f, uint64_t block)
 
 static void add_names(struct fixture *f)
 {
+	struct ld_inode *i;
 	char path[300];
 	int n, c;
 
@@ -410,6 +411,12 @@ static void add_names(struct fixture *f)
 		(void)snprintf(
 			path, sizeof(path), "dirs/%d/%0*d", n, n % 255 + 1, n);
 		(void)add(f, path, S_IFIFO | 0600, 0);
+	}
+	i = add(f, "linked", S_IFREG | 0600, 0);
+	for (n = 0; n < 66000; n++) {
+		(void)snprintf(path, sizeof(path), "links-of/%d", n);
+		assert_int_equal(
+			ld_tree_link(f->t, path, strlen(path), i, NULL), 0);
 	}
 	memcpy(path, "long/", 5);
 	for (c = 1; c < 256; c++) {
@@ -524,7 +531,7 @@ static void everything(unsigned bits)
 	add_xattrs(&f);
 	add_specials(&f);
 	judge(&f, bits);
-	assert_int_equal(f.entries, ld_tree_inode_count(f.t) + 1);
+	assert_int_equal(f.entries, ld_tree_inode_count(f.t) + 1 + 66000);
 	teardown(&f);
 }
 
