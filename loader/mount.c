@@ -58,10 +58,13 @@ static _Thread_local char said[300];
 /* Messages come in pieces; only the first line counts. */
 static void keep_said(const char *text)
 {
-	size_t n = strlen(said);
+	size_t n = strlen(said), more = strlen(text);
 
-	if (!strchr(said, '\n'))
-		(void)snprintf(said + n, sizeof(said) - n, "%s", text);
+	if (strchr(said, '\n'))
+		return;
+	more = min_u64(more, sizeof(said) - 1 - n); /* cut is fine */
+	memcpy(said + n, text, more);
+	said[n + more] = '\0';
 }
 
 /* Without the prefix that libfuse3 and fusermount3 put. */

@@ -18,20 +18,29 @@
 
 extern char **environ;
 
-/* Start "dd" on a file of the mount; direct makes the reads INTERRUPTible. */
-static pid_t spawn_dd(struct world *w, const char *name, bool direct)
+/*
+ * Read a file of the mount in a process: "dd" whose direct reads can be
+ * INTERRUPTed, or "cat", which a deadly signal ends while it waits for a page.
+ */
+static pid_t spawn_reader(struct world *w, const char *name, bool direct)
 {
-	char in[5100], iflag[] = "iflag=direct";
-	char *argv[] = {(char *)"dd", in, (char *)"of=/dev/null",
-		(char *)"bs=1M", direct ? iflag : NULL, NULL};
+	char path[5000], in[5100];
+	char *dd[] = {(char *)"dd", in, (char *)"of=/dev/null", (char *)"bs=1M",
+		(char *)"iflag=direct", NULL};
+	char *cat[] = {(char *)"cat", path, NULL};
 	posix_spawn_file_actions_t fa;
 	pid_t pid;
 
-	(void)snprintf(in, sizeof(in), "if=%s", at(w, name));
+	(void)snprintf(path, sizeof(path), "%s", at(w, name));
+	(void)snprintf(in, sizeof(in), "if=%s", path);
 	posix_spawn_file_actions_init(&fa);
 	posix_spawn_file_actions_addopen(
+		&fa, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+	posix_spawn_file_actions_addopen(
 		&fa, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-	assert_int_equal(posix_spawnp(&pid, "dd", &fa, NULL, argv, environ), 0);
+	assert_int_equal(posix_spawnp(&pid, direct ? "dd" : "cat", &fa, NULL,
+				 direct ? dd : cat, environ),
+		0);
 	posix_spawn_file_actions_destroy(&fa);
 	return pid;
 }
@@ -59,7 +68,7 @@ static void killed_body(struct rt *rt)
 	int status;
 
 	for (i = 0; i < ARRAY_LEN(how); i++) {
-		pid = spawn_dd(w, "big", how[i].direct);
+		pid = spawn_reader(w, "big", how[i].direct);
 		gate_wait(w->gate, 1);
 		kill(pid, how[i].signal);
 		status = end_of(pid);
@@ -67,7 +76,7 @@ static void killed_body(struct rt *rt)
 		assert_int_equal(WTERMSIG(status), how[i].signal);
 	}
 	gate_open(w->gate);
-	assert_int_equal(end_of(spawn_dd(w, "big", false)), 0);
+	assert_int_equal(end_of(spawn_reader(w, "big", false)), 0);
 	world_destroy(w);
 }
 
@@ -215,7 +224,7 @@ static void an_unmount_ends_the_session(void **state)
 static void lazy_body(struct rt *rt)
 {
 	struct world *w = world_make(rt, false);
-	pid_t pid = spawn_dd(w, "big", false);
+	pid_t pid = spawn_reader(w, "big", false);
 	struct err e = {0};
 
 	gate_wait(w->gate, 1);
@@ -224,7 +233,7 @@ static void lazy_body(struct rt *rt)
 	assert_int_equal(ld_unmount(w->mnt, true, &e), 0);
 	assert_false(has_ended(w));
 	ld_session_stop(w->s);
-	/* dd has got EIO and says so. */
+	/* cat has got EIO and says so. */
 	assert_int_equal(WEXITSTATUS(end_of(pid)), 1);
 	world_destroy(w);
 }
@@ -237,7 +246,7 @@ static void stopping_gives_pending_reads_eio(void **state)
 static void forced_body(struct rt *rt)
 {
 	struct world *w = world_make(rt, false);
-	pid_t pid = spawn_dd(w, "big", true);
+	pid_t pid = spawn_reader(w, "big", true);
 
 	gate_wait(w->gate, 1);
 	(void)umount2(w->mnt, MNT_FORCE);
