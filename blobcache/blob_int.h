@@ -44,6 +44,11 @@ struct blob_flight {
 	struct bc_blob *blob;
 	struct blob_run *run; /* under the blob's lock; NULL before and after */
 	bool is_demand;       /* under the blob's lock: was promoted */
+	/*
+	 * Taken along by a demand read for its neighbour: what goes wrong with
+	 * it alone costs no retry; who joined it starts again.
+	 */
+	bool is_extra;
 	/* set before it lands with 0, read-only from then on */
 	struct blob_mem *mem; /* a reference */
 	const uint8_t *bytes; /* the group, decoded and verified, inside mem */

@@ -256,6 +256,52 @@ static int cmp_fresh(const void *a, const void *b)
 	return x->group < y->group ? -1 : x->group > y->group;
 }
 
+/* A flight for a group that nobody asked for; NULL: it needs none. */
+static struct blob_flight *around_join(struct bc_blob *b, uint32_t group)
+{
+	const struct bc_group *g = &b->map.groups[group];
+	struct blob_flight *fl;
+	bool is_new, promote;
+
+	if (bc_cachefile_is_ready(&b->file, g->first_chunk, g->chunk_count))
+		return NULL;
+	fl = mem_zalloc(sizeof(*fl));
+	if (!fl)
+		return NULL;
+	fl->blob = b;
+	fl->is_extra = true;
+	(void)rt_flight_join(&b->flights, group, RT_PREFETCH, &fl->f, NULL,
+		&is_new, &promote);
+	if (!is_new) {
+		mem_free(fl);
+		return NULL;
+	}
+	if (blob_storing_get(b, group, fl)) {
+		rt_flight_land(&b->flights, &fl->f, 0);
+		return NULL;
+	}
+	return fl;
+}
+
+/*
+ * A request costs more than the bytes of small neighbours: take those behind
+ * the last group along. fresh has room for them; returns the new count.
+ */
+static uint32_t fresh_add_around(
+	struct bc_blob *b, struct fresh *fresh, uint32_t n)
+{
+	uint32_t last = fresh[n - 1].group, i, count;
+	struct blob_flight *fl;
+
+	count = bc_plan_around(&b->map, &b->limits, last);
+	for (i = 1; i <= count; i++) {
+		fl = around_join(b, last + i);
+		if (fl)
+			fresh[n++] = (struct fresh){last + i, fl};
+	}
+	return n;
+}
+
 /* Put the read's new flights, n of them, on their way. */
 static void fresh_submit(struct bc_blob_read *br, struct fresh *fresh,
 	struct blob_flight **flights, uint32_t *wanted, uint32_t n)
@@ -263,6 +309,8 @@ static void fresh_submit(struct bc_blob_read *br, struct fresh *fresh,
 	uint32_t i;
 
 	qsort(fresh, n, sizeof(*fresh), cmp_fresh);
+	if (br->r->cls == RT_DEMAND)
+		n = fresh_add_around(br->blob, fresh, n);
 	for (i = 0; i < n; i++) {
 		flights[i] = fresh[i].flight;
 		wanted[i] = fresh[i].group;
@@ -399,6 +447,7 @@ static int start_flights(struct bc_blob_read *br, uint32_t n)
 		return 0;
 	if (!br->blob->source)
 		return -EIO;
+	n += br->blob->limits.max_groups; /* what may be taken along */
 	fresh = mem_calloc(
 		n, sizeof(*fresh) + sizeof(*flights) + sizeof(uint32_t));
 	if (!fresh)

@@ -63,7 +63,11 @@ static void run_land_all(struct blob_run *run, int result)
 
 	for (i = 0; i < run->count; i++)
 		if (run->groups[i].flight)
-			run_land(run, &run->groups[i], result);
+			run_land(run, &run->groups[i],
+				result == -ENOMEM &&
+						run->groups[i].flight->is_extra
+					? -EAGAIN
+					: result);
 }
 
 /* ---- decode and verify, in the job ---- */
@@ -185,11 +189,16 @@ static void run_worked(struct rt_job *j)
 		if (!rg->flight)
 			continue;
 		if (rg->status == -ENOMEM) {
-			run_land(run, rg, -ENOMEM);
+			run_land(run, rg,
+				rg->flight->is_extra ? -EAGAIN : -ENOMEM);
+			continue;
+		}
+		atomic_fetch_add(&run->blob->verify_failures, 1);
+		if (rg->flight->is_extra) {
+			run_land(run, rg, -EAGAIN);
 			continue;
 		}
 		bad++;
-		atomic_fetch_add(&run->blob->verify_failures, 1);
 		if (run->tries < BLOB_TRIES)
 			continue;
 		warn_bad_group(run, rg);

@@ -7,13 +7,34 @@
 const struct bc_plan_limits bc_plan_network = {.max_gap = 64u << 10,
 	.max_len = 1u << 20,
 	.max_decoded = 8u << 20,
-	.max_groups = 256};
+	.max_groups = 256,
+	.around = 128u << 10};
 
 const struct bc_plan_limits bc_plan_local = {.max_groups = 1};
 
 static uint64_t group_end(const struct bc_group *g)
 {
 	return g->src_off + g->src_len;
+}
+
+uint32_t bc_plan_around(const struct bc_map *m,
+	const struct bc_plan_limits *limits, uint32_t group)
+{
+	uint64_t start = m->groups[group].src_off, end;
+	uint32_t n = 0;
+
+	end = group_end(&m->groups[group]);
+	while (group + n + 1 < m->group_count && n + 1 < limits->max_groups) {
+		const struct bc_group *g = &m->groups[group + n + 1];
+
+		if (g->src_off > end && g->src_off - end > limits->max_gap)
+			break;
+		end = max_u64(end, group_end(g));
+		if (end - start > limits->around)
+			break;
+		n++;
+	}
+	return n;
 }
 
 struct bc_range bc_plan_next(const struct bc_map *m,

@@ -17,12 +17,22 @@ struct bc_plan_limits {
 	uint32_t max_len;     /* bytes of a range of several groups */
 	uint32_t max_decoded; /* decoded bytes of such a range */
 	uint32_t max_groups;  /* of a range, at least 1 */
+	uint32_t around;      /* bytes of the blob that a demand read takes at
+	                         least, if it has to ask at all */
 };
 
 /* What a demand read asks for over a network. */
 extern const struct bc_plan_limits bc_plan_network;
 /* A local source: a range for each group. */
 extern const struct bc_plan_limits bc_plan_local;
+
+/*
+ * How many groups behind group belong to the around bytes that begin with it:
+ * small files lie in the order of their names, and a request costs as much as
+ * many of them. 0 for a group that is not smaller than that.
+ */
+uint32_t bc_plan_around(const struct bc_map *m,
+	const struct bc_plan_limits *limits, uint32_t group);
 
 struct bc_range {
 	uint64_t off, len; /* of the blob */

@@ -26,7 +26,7 @@ struct fake_source {
 	atomic_bool hold;     /* keep answers back */
 	atomic_int fail_code; /* the next fail_count answers */
 	atomic_int fail_count;
-	atomic_int wrong_count; /* so many answers have a flipped bit */
+	atomic_int wrong_count; /* so many answers have every byte wrong */
 	atomic_uint fetches, promotes, cancels;
 	atomic_uint_least64_t fetched;
 	bool *destroyed; /* set by destroy; may be NULL */
@@ -37,6 +37,14 @@ static inline void fake_deliver(struct rt_task *t)
 	struct bc_fetch *f = container_of(t, struct bc_fetch, task);
 
 	f->done(f);
+}
+
+static inline void fake_spoil(uint8_t *buf, size_t len)
+{
+	size_t i;
+
+	for (i = 0; i < len; i++)
+		buf[i] ^= 1;
 }
 
 /* Fill f and send it home. */
@@ -52,7 +60,7 @@ static inline void fake_answer(
 		memcpy(f->buf, fs->bytes + f->off, f->len);
 		if (atomic_load(&fs->wrong_count) > 0 &&
 			atomic_fetch_sub(&fs->wrong_count, 1) > 0)
-			f->buf[f->len / 2] ^= 1;
+			fake_spoil(f->buf, f->len);
 		atomic_fetch_add(&fs->fetched, f->len);
 	}
 	f->result = result;

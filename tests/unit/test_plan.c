@@ -93,6 +93,23 @@ static void a_local_source_gets_a_range_for_each_group(void **state)
 		bc_plan_next(&map, &bc_plan_local, wanted, 0, 2).count, 1);
 }
 
+static void small_neighbours_behind_are_taken_along(void **state)
+{
+	struct bc_plan_limits limits = small;
+
+	limits.around = 70;
+	assert_int_equal(bc_plan_around(&map, &limits, 0), 2);
+	limits.around = 69;
+	assert_int_equal(bc_plan_around(&map, &limits, 0), 1);
+	/* The gap before group 3 is too large, and so is group 4. */
+	limits.around = 100;
+	assert_int_equal(bc_plan_around(&map, &limits, 0), 2);
+	assert_int_equal(bc_plan_around(&map, &limits, 3), 0);
+	assert_int_equal(bc_plan_around(&map, &limits, 4), 0);
+	assert_int_equal(bc_plan_around(&map, &limits, 7), 0);
+	assert_int_equal(bc_plan_around(&map, &bc_plan_local, 0), 0);
+}
+
 /* ---- budget ---- */
 
 static unsigned granted;
@@ -177,6 +194,7 @@ int main(void)
 		cmocka_unit_test(overlapping_groups_share_their_bytes),
 		cmocka_unit_test(decoded_bytes_bound_a_range_too),
 		cmocka_unit_test(a_local_source_gets_a_range_for_each_group),
+		cmocka_unit_test(small_neighbours_behind_are_taken_along),
 		cmocka_unit_test(who_does_not_fit_waits_and_demand_goes_first),
 		cmocka_unit_test(what_exceeds_the_bound_goes_alone),
 		cmocka_unit_test(a_promoted_ticket_is_judged_as_demand),
