@@ -43,7 +43,9 @@ struct ld_layer_desc {
 struct ld_layer {
 	enum ld_format format;
 	struct ld_tree *tree; /* owned; whiteouts inside; blob slot 0 is it */
-	struct buf map;       /* owned; bytes of the map file */
+	/* owned; bytes of the map file. A layer without data has an empty map
+	 * and no blob slot. */
+	struct buf map;
 	uint64_t entries;
 	uint64_t size_uncompressed; /* sum of file sizes */
 };

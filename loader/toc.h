@@ -88,5 +88,3 @@ int toc_time_parse(const char *s, size_t n, int64_t *ret_sec, uint32_t *ret_ns);
  * hashing them.
  */
 int toc_digest_is_of_zeros(const struct digest *d, uint64_t len);
-/* Base64 with padding (RFC 4648, section 4), appended to out. -EPROTO. */
-int toc_base64_decode(const char *s, size_t n, struct buf *out);

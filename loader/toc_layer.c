@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "blobcache/base64.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 
@@ -52,6 +53,27 @@ static const char *last_path(const struct toc_layer *t)
 
 /* ---- entries ---- */
 
+static int add_xattr(struct toc_layer *t, struct ld_inode *i, const char *name,
+	const json_t *value, struct err *e)
+{
+	uint8_t *bytes;
+	size_t len;
+	int r;
+
+	if (!json_is_string(value))
+		return err_set(e, -EPROTO,
+			"xattr '%.200s' of '%.200s' is no string", name,
+			last_path(t));
+	r = bc_base64_decode(json_string_value(value),
+		json_string_length(value), &bytes, &len);
+	if (r)
+		return err_set(e, r, "xattr '%.200s' of '%.200s' is no base64",
+			name, last_path(t));
+	r = ld_tree_set_xattr(t->tree, i, name, strlen(name), bytes, len, e);
+	mem_free(bytes);
+	return r;
+}
+
 static int add_xattrs(
 	struct toc_layer *t, struct ld_inode *i, json_t *xattrs, struct err *e)
 {
@@ -65,20 +87,7 @@ static int add_xattrs(
 		if (!ld_xattr_name_is_known(name, strlen(name)) ||
 			!strncmp(name, OUR_XATTRS, strlen(OUR_XATTRS)))
 			continue;
-		if (!json_is_string(value))
-			return err_set(e, -EPROTO,
-				"xattr '%.200s' of '%.200s' is no string", name,
-				last_path(t));
-		t->tmp.len = 0;
-		r = toc_base64_decode(json_string_value(value),
-			json_string_length(value), &t->tmp);
-		if (r)
-			return err_set(e, r,
-				"xattr '%.200s' of '%.200s' is no base64", name,
-				last_path(t));
-		r = ld_tree_set_xattr(t->tree, i, name, strlen(name),
-			t->tmp.data ? t->tmp.data : (const uint8_t *)"",
-			t->tmp.len, e);
+		r = add_xattr(t, i, name, value, e);
 		if (r)
 			return r;
 	}

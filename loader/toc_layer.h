@@ -96,7 +96,7 @@ int toc_layer_end_file(struct toc_layer *t, struct err *e);
 /*
  * Resolve links, lay the files out on the device in the order of their source
  * offsets, build the map; tree and map go to ret. A layer without data has no
- * blob slot and no map.
+ * blob slot and an empty map.
  */
 int toc_layer_finish(struct toc_layer *t, const struct ld_layer_desc *d,
 	enum bc_codec codec, struct ld_layer *ret, struct err *e);

@@ -243,10 +243,8 @@ int toc_layout(struct toc_layer *t, const struct ld_layer_desc *d,
 
 	mark_live(t);
 	sort_files(t);
-	if (t->file_count == 0)
-		return 0;
 	r = place_files(t, &device_size, e);
-	if (!r)
+	if (!r && t->file_count > 0)
 		r = add_extents(t, d, device_size, e);
 	if (r)
 		return r;

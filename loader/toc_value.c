@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Times and base64 inside a TOC; see toc.h. */
+/* Times and digests inside a TOC; see toc.h. */
 #include <errno.h>
 #include <string.h>
 
@@ -134,47 +134,4 @@ int toc_digest_is_of_zeros(const struct digest *d, uint64_t len)
 		r = digest_ctx_final(h, &sum);
 	digest_ctx_destroy(h);
 	return r ? r : digest_is_equal(&sum, d);
-}
-
-static int sextet(char c)
-{
-	if (c >= 'A' && c <= 'Z')
-		return c - 'A';
-	if (c >= 'a' && c <= 'z')
-		return c - 'a' + 26;
-	if (c >= '0' && c <= '9')
-		return c - '0' + 52;
-	if (c == '+')
-		return 62;
-	return c == '/' ? 63 : -1;
-}
-
-int toc_base64_decode(const char *s, size_t n, struct buf *out)
-{
-	uint8_t bytes[3];
-	uint32_t word;
-	unsigned pad;
-	int v, r;
-
-	if (n % 4 != 0)
-		return -EPROTO;
-	for (size_t i = 0; i < n; i += 4) {
-		word = 0;
-		pad = 0;
-		for (unsigned k = 0; k < 4; k++) {
-			v = sextet(s[i + k]);
-			if (s[i + k] == '=' && k >= 2 && i + 4 == n)
-				pad++;
-			else if (v < 0 || pad > 0)
-				return -EPROTO;
-			word = word << 6 | (v < 0 ? 0 : (uint32_t)v);
-		}
-		bytes[0] = (uint8_t)(word >> 16);
-		bytes[1] = (uint8_t)(word >> 8);
-		bytes[2] = (uint8_t)word;
-		r = buf_append(out, bytes, 3 - pad);
-		if (r)
-			return r;
-	}
-	return 0;
 }

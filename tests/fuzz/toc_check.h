@@ -15,14 +15,12 @@ static inline void toc_check(struct ld_layer *l)
 	struct bc_map m = {0};
 	struct err e;
 
-	if (!blob != !l->map.len || ld_tree_blob_count(l->tree) > 1)
+	if (ld_tree_blob_count(l->tree) > 1 ||
+		bc_map_from_bytes(l->map.data, l->map.len, &m, &e) ||
+		m.device_size != (blob ? blob->device_size : 0) ||
+		!blob != !m.chunk_count)
 		abort();
-	if (blob) {
-		if (bc_map_from_bytes(l->map.data, l->map.len, &m, &e) ||
-			m.device_size != blob->device_size)
-			abort();
-		buf_init(&l->map, 0);
-		bc_map_close(&m);
-	}
+	buf_init(&l->map, 0);
+	bc_map_close(&m);
 	ld_layer_fini(l);
 }

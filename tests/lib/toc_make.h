@@ -60,6 +60,16 @@ static inline void open_map(struct ld_layer *l, struct bc_map *ret)
 	buf_init(&l->map, 0);
 }
 
+static inline void assert_empty_map(struct ld_layer *l)
+{
+	struct bc_map m;
+
+	open_map(l, &m);
+	assert_int_equal(m.chunk_count, 0);
+	assert_int_equal(m.device_size, 0);
+	bc_map_close(&m);
+}
+
 static inline void assert_chunk(const struct bc_map *m, uint32_t i,
 	uint64_t dev_off, uint32_t len, uint64_t src_off, uint32_t src_len,
 	uint32_t inner, uint8_t digest)

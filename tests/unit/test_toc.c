@@ -69,33 +69,6 @@ static void broken_times_are_refused(void **state)
 			-EPROTO);
 }
 
-static int decode64(const char *s, struct buf *out)
-{
-	out->len = 0;
-	return toc_base64_decode(s, strlen(s), out);
-}
-
-static void base64_is_read_strictly(void **state)
-{
-	static const char *const bad[] = {"A", "AA", "AAA", "A===", "=AAA",
-		"AA=A", "AA==AAAA", "AA*=", "AAAA\n", "AA-_", "AAA=AAA="};
-	struct buf b;
-
-	buf_init(&b, 0);
-	assert_int_equal(decode64("", &b), 0);
-	assert_int_equal(b.len, 0);
-	assert_int_equal(decode64("ZA==", &b), 0);
-	assert_memory_equal(b.data, "d", 1);
-	assert_int_equal(decode64("AP8Q/u0A", &b), 0);
-	assert_int_equal(b.len, 6);
-	assert_memory_equal(b.data, "\0\xff\x10\xfe\xed\0", 6);
-	assert_int_equal(decode64("aGk+Lw==", &b), 0);
-	assert_memory_equal(b.data, "hi>/", 4);
-	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
-		assert_int_equal(decode64(bad[i], &b), -EPROTO);
-	buf_fini(&b);
-}
-
 static void names_are_cleaned(void **state)
 {
 	static const char *const pairs[][2] = {{"a", "a"}, {"./a", "a"},
@@ -290,7 +263,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(times_are_read_over_the_whole_calendar),
 		cmocka_unit_test(broken_times_are_refused),
-		cmocka_unit_test(base64_is_read_strictly),
 		cmocka_unit_test(names_are_cleaned),
 		cmocka_unit_test(entries_are_handed_out_one_by_one),
 		cmocka_unit_test(a_toc_may_be_empty),

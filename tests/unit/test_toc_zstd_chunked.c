@@ -152,7 +152,7 @@ static void holes_take_no_chunk(void **state)
 	assert_int_equal(must_find(&l, "hole")->size, 99999999999);
 	assert_int_equal(must_find(&l, "hole")->extent_count, 0);
 	assert_int_equal(ld_tree_blob_count(l.tree), 0);
-	assert_int_equal(l.map.len, 0);
+	assert_empty_map(&l);
 	ld_layer_fini(&l);
 }
 
@@ -207,7 +207,7 @@ static void a_layer_without_data_has_no_blob(void **state)
 	assert_int_equal(ld_tree_root(l.tree)->attr.mode, S_IFDIR | 0700);
 	assert_int_equal(l.entries, 2);
 	assert_int_equal(ld_tree_blob_count(l.tree), 0);
-	assert_int_equal(l.map.len, 0);
+	assert_empty_map(&l);
 	ld_layer_fini(&l);
 }
 
@@ -362,7 +362,7 @@ static void whiteouts_are_no_entries(void **state)
 	assert_true(ld_inode_is_whiteout(must_find(&l, "gone")));
 	assert_true(ld_inode_is_whiteout(must_find(&l, "data")));
 	assert_null(find(&l, ".wh.gone"));
-	assert_int_equal(l.map.len, 0);
+	assert_empty_map(&l);
 	ld_layer_fini(&l);
 	must_fail(TOC(ENTRY("reg", ".wh.", "")), -EPROTO, "");
 }
