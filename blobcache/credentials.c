@@ -45,7 +45,7 @@ static int use_entry(struct search *s, struct bc_auth_entry *entry)
 		BC_HELPER_TIMEOUT_MS, s->ret, &e);
 	if (rc == -ECANCELED || rc == -ENOMEM)
 		return rc;
-	say(s, "helper", rc == -ENOENT || rc == 0 ? entry->helper : e.text);
+	say(s, "helper", rc == -ENOKEY || rc == 0 ? entry->helper : e.text);
 	return 0;
 }
 

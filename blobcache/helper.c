@@ -244,7 +244,7 @@ static int take_answer(const char *program, struct buf *out, int status,
 			program);
 	}
 	if (out->len && memmem(out->data, out->len, none, strlen(none)))
-		return err_set(e, -ENOENT,
+		return err_set(e, -ENOKEY,
 			"credential helper '%s' knows nothing of this registry",
 			program);
 	return err_set(e, -EIO, "credential helper '%s' failed (status %d)",

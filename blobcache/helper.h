@@ -8,7 +8,7 @@
 #include "runtime/base/err.h"
 
 /*
- * Run the helper and ask it for server. -ENOENT (it has none), -ETIMEDOUT
+ * Run the helper and ask it for server. -ENOKEY (it has none), -ETIMEDOUT
  * (after timeout_ms), -ECANCELED (*stop became true), -EPROTO (its answer), or
  * -errno (it cannot be run). The child gets no descriptor but its pipes and
  * stderr to /dev/null. BLOCKING.

@@ -61,6 +61,26 @@ static inline int fetch_range(
 	return fetching_end(&g);
 }
 
+/* The same into buf, whatever the bytes are. */
+static inline int fetch_into(struct rt *rt, struct bc_source *s, uint64_t off,
+	uint8_t *buf, size_t len)
+{
+	struct fetching g = {.f = {
+				     .off = off,
+				     .len = len,
+				     .buf = buf,
+				     .worker = rt_worker_at(rt, 0),
+				     .done = fetching_done,
+			     }};
+
+	(void)sem_init(&g.ended, 0, 0);
+	bc_source_fetch(s, &g.f);
+	while (sem_wait(&g.ended) != 0)
+		continue;
+	(void)sem_destroy(&g.ended);
+	return g.f.result;
+}
+
 /* A GET that must work; its body as text. */
 static inline char *fetch_text(struct bc_net *net, int port, const char *path)
 {

@@ -120,16 +120,19 @@ static inline const char *source_path(const char *rel)
 	return path;
 }
 
-/* tests/lib/faultserver.py; port 0: any free one. */
-static inline void faultserver_start(struct server *s, int port)
+/* A python server of tests/lib that prints its three ports and a certificate.
+ */
+static inline void script_start(
+	struct server *s, const char *name, char *const more[3])
 {
-	char text[16], line[512];
-	char *argv[] = {(char *)"/usr/bin/python3",
-		(char *)source_path("tests/lib/faultserver.py"), text, NULL};
+	char path[4200], line[512];
+	char *argv[] = {(char *)"/usr/bin/python3", path, more[0], more[1],
+		more[2], NULL};
 	int out;
 	FILE *f;
 
-	(void)snprintf(text, sizeof(text), "%d", port);
+	(void)snprintf(
+		path, sizeof(path), "%s/%s", source_path("tests/lib"), name);
 	server_spawn(s, argv, &out);
 	f = fdopen(out, "r");
 	assert_non_null(f);
@@ -138,6 +141,16 @@ static inline void faultserver_start(struct server *s, int port)
 				 &s->port[1], &s->port[2], s->crt),
 		4);
 	(void)fclose(f);
+}
+
+/* tests/lib/faultserver.py; port 0: any free one. */
+static inline void faultserver_start(struct server *s, int port)
+{
+	char text[16];
+	char *const more[3] = {text};
+
+	(void)snprintf(text, sizeof(text), "%d", port);
+	script_start(s, "faultserver.py", more);
 }
 
 static inline void write_text(const char *path, const char *text, mode_t mode)

@@ -1,0 +1,585 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The registry client against docker-registry (open, htpasswd, tokens) and
+ * against the registry in tests/lib/faultserver.py, whose tokens are revoked
+ * and whose blobs lie with another host.
+ */
+#include <fcntl.h>
+
+#include "blobcache/registry.h"
+#include "runtime/base/log.h"
+#include "runtime/runtime.h"
+#include "tests/lib/fetching.h"
+
+#define SIZE (1u << 20)
+/* "user:pass word", as in the fault server. */
+#define USER_AUTH "dXNlcjpwYXNzIHdvcmQ="
+
+static struct server faults, tokens, plain, basic, bearer;
+static struct bc_net *net;
+static struct rt *rt;
+static char dir[] = "/tmp/sluice-registry-XXXXXX";
+
+/* ---- servers ---- */
+
+static void registry_start(struct server *s, const char *name, const char *auth)
+{
+	char conf[300], text[2048];
+	char *argv[] = {(char *)"docker-registry", (char *)"serve", conf, NULL};
+
+	s->port[0] = free_port();
+	(void)snprintf(text, sizeof(text),
+		"version: 0.1\n"
+		"log: {level: error, accesslog: {disabled: true}}\n"
+		"storage: {filesystem: {rootdirectory: %s/storage}}\n"
+		"http: {addr: '127.0.0.1:%d'}\n%s",
+		dir, s->port[0], auth);
+	(void)snprintf(conf, sizeof(conf), "%s/%s.yml", dir, name);
+	write_text(conf, text, 0644);
+	server_spawn(s, argv, NULL);
+	wait_for_port(s->port[0]);
+}
+
+static void registries_start(void)
+{
+	char *const who[3] = {(char *)"user", (char *)"pass word", (char *)"2"};
+	char text[1024];
+
+	registry_start(&plain, "open", "");
+	must_run("skopeo copy -q --dest-tls-verify=false oci:%s "
+		 "docker://127.0.0.1:%d/dir/app:one",
+		source_path("tests/samples/oci/edge-zstdchunked"),
+		plain.port[0]);
+	must_run("htpasswd -Bbn user 'pass word' >%s/htpasswd", dir);
+	(void)snprintf(text, sizeof(text),
+		"auth: {htpasswd: {realm: r, path: %s/htpasswd}}\n", dir);
+	registry_start(&basic, "basic", text);
+	script_start(&tokens, "tokenserver.py", who);
+	(void)snprintf(text, sizeof(text),
+		"auth: {token: {realm: 'http://127.0.0.1:%d/t', service: s, "
+		"issuer: tests, rootcertbundle: %s}}\n",
+		tokens.port[0], tokens.crt);
+	registry_start(&bearer, "bearer", text);
+}
+
+static int setup(void **state)
+{
+	struct err e = {0};
+	char path[300];
+
+	assert_non_null(mkdtemp(dir));
+	/* Nothing of this machine's user may be found. */
+	assert_int_equal(setenv("HOME", dir, 1), 0);
+	assert_int_equal(setenv("XDG_RUNTIME_DIR", dir, 1), 0);
+	(void)unsetenv("XDG_CONFIG_HOME");
+	(void)unsetenv("DOCKER_CONFIG");
+	(void)unsetenv("REGISTRY_AUTH_FILE");
+	(void)snprintf(path, sizeof(path), "%s:%s", dir, getenv("PATH"));
+	assert_int_equal(setenv("PATH", path, 1), 0);
+	faultserver_start(&faults, 0);
+	registries_start();
+	(void)snprintf(path, sizeof(path), "%s/log", dir);
+	assert_int_equal(log_open(LOG_SINK_FILE, path), 0);
+	log_set_level(LOG_LEVEL_DEBUG);
+	assert_int_equal(bc_net_create(NULL, &net, &e), 0);
+	assert_int_equal(
+		rt_create(&(struct rt_options){.workers = 2}, &rt, &e), 0);
+	assert_int_equal(rt_start(rt, &e), 0);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct server *all[] = {&faults, &tokens, &plain, &basic, &bearer};
+
+	bc_net_destroy(net);
+	rt_stop(rt);
+	rt_destroy(rt);
+	for (unsigned i = 0; i < ARRAY_LEN(all); i++)
+		server_stop(all[i]);
+	must_run("rm -rf %s", dir);
+	return 0;
+}
+
+/* ---- help ---- */
+
+/* An auth file in the test's folder; its path. */
+static const char *auth_file(const char *fmt, ...)
+	__attribute__((format(printf, 1, 2)));
+static const char *auth_file(const char *fmt, ...)
+{
+	static char path[300];
+	char text[2000];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	(void)snprintf(path, sizeof(path), "%s/auth-test.json", dir);
+	write_text(path, text, 0600);
+	return path;
+}
+
+static struct bc_registry *open_registry(
+	int port, const char *name, const char *authfile)
+{
+	struct bc_registry_options o = {
+		.authfile = authfile, .offline_ms = 2000};
+	struct bc_registry *r;
+	struct err e = {0};
+	char host[40];
+
+	(void)snprintf(host, sizeof(host), "127.0.0.1:%d", port);
+	if (bc_registry_open(net, &o, host, name, &r, &e) < 0)
+		fail_msg("%s", e.text);
+	return r;
+}
+
+static int resolve(int port, const char *name, const char *authfile,
+	const char *tag, struct err *e)
+{
+	struct bc_registry *r = open_registry(port, name, authfile);
+	struct digest d;
+	int rc = bc_registry_resolve(r, tag, &d, e);
+
+	bc_registry_close(r);
+	return rc;
+}
+
+/* A blob of the fault server's registry: any digest is there. */
+static struct bc_source *fault_blob(struct bc_registry *r)
+{
+	struct bc_source *s;
+	struct digest d;
+	struct err e = {0};
+
+	assert_int_equal(digest_of(DIGEST_SHA256, "x", 1, &d), 0);
+	assert_int_equal(bc_registry_source(r, &d, SIZE, &s, &e), 0);
+	return s;
+}
+
+/* The n-th digest and size (0: the config) in a manifest's text. */
+static uint64_t nth_descriptor(const char *text, unsigned n, struct digest *d)
+{
+	const char *at = text, *size;
+
+	for (unsigned i = 0; i <= n; i++) {
+		at = strstr(at + 1, "\"digest\":\"sha256:");
+		if (!at)
+			return 0;
+	}
+	assert_int_equal(digest_parse(at + 10, 71, d), 0);
+	size = strstr(at, "\"size\":");
+	/* The order of the two keys differs between writers. */
+	for (const char *p = at; p > text && *p != '{'; p--)
+		if (strncmp(p, "\"size\":", 7) == 0)
+			size = p;
+	assert_non_null(size);
+	return strtoull(size + 7, NULL, 10);
+}
+
+/* Everything that a mount asks for; the layers' bytes are verified. */
+static void pull_all(int port, const char *authfile)
+{
+	struct bc_registry *r = open_registry(port, "dir/app", authfile);
+	struct buf manifest, config;
+	struct digest d;
+	struct bc_source *s;
+	char type[128];
+	struct err e = {0};
+	uint64_t size;
+	uint8_t *layer;
+
+	buf_init(&manifest, 0);
+	buf_init(&config, 0);
+	if (bc_registry_resolve(r, "one", &d, &e) < 0)
+		fail_msg("%s", e.text);
+	assert_int_equal(bc_registry_manifest(r, &d, &manifest, type, &e), 0);
+	assert_string_equal(type, "application/vnd.oci.image.manifest.v1+json");
+	assert_int_equal(buf_terminate(&manifest), 0);
+	size = nth_descriptor((char *)manifest.data, 0, &d);
+	assert_int_equal(bc_registry_blob(r, &d, size, &config, &e), 0);
+	assert_int_equal(
+		bc_registry_blob(r, &d, size + 1, &config, &e), -EPROTO);
+	assert_int_equal(
+		bc_registry_blob(r, &d, size - 1, &config, &e), -EPROTO);
+	for (unsigned i = 1;; i++) {
+		size = nth_descriptor((char *)manifest.data, i, &d);
+		if (size == 0)
+			break;
+		layer = mem_alloc(size);
+		assert_non_null(layer);
+		assert_int_equal(bc_registry_source(r, &d, size, &s, &e), 0);
+		assert_int_equal(fetch_into(rt, s, 0, layer, size), 0);
+		assert_int_equal(digest_check(&d, layer, size), 0);
+		bc_source_destroy(s);
+		mem_free(layer);
+	}
+	buf_fini(&manifest);
+	buf_fini(&config);
+	bc_registry_close(r);
+}
+
+/* ---- cases ---- */
+
+static void an_open_registry_serves_everything(void **state)
+{
+	pull_all(plain.port[0], NULL);
+}
+
+static void what_a_registry_does_not_have_is_named(void **state)
+{
+	struct bc_registry *r = open_registry(plain.port[0], "dir/app", NULL);
+	struct err e = {0};
+	struct digest d;
+	struct buf b;
+	char type[128];
+
+	buf_init(&b, 0);
+	assert_int_equal(bc_registry_resolve(r, "two", &d, &e), -ENOENT);
+	assert_int_equal(e.kind, ERR_NOT_FOUND);
+	assert_non_null(strstr(e.text, "/dir/app' has no tag 'two'"));
+	assert_int_equal(digest_of(DIGEST_SHA256, "", 0, &d), 0);
+	assert_int_equal(bc_registry_manifest(r, &d, &b, type, &e), -ENOENT);
+	assert_int_equal(e.kind, ERR_NOT_FOUND);
+	assert_int_equal(bc_registry_blob(r, &d, 10, &b, &e), -ENOENT);
+	bc_registry_close(r);
+	assert_int_equal(
+		resolve(plain.port[0], "dir/none", NULL, "one", &e), -ENOENT);
+	assert_int_equal(
+		resolve(plain.port[0], "dir/app", NULL, "a/b", &e), -EINVAL);
+	buf_fini(&b);
+}
+
+static void names_that_would_change_the_url_are_refused(void **state)
+{
+	static const char *const hosts[] = {
+		"", "a b", "u:p@h", "h/x", "h?x", "h:99999", "h#", "[::1"};
+	static const char *const names[] = {"", "/a", "a/", "a//b", "a/../b",
+		"A", "a?b", "a b", "a%2fb", "a:b"};
+	struct bc_registry *r;
+	struct err e = {0};
+
+	for (unsigned i = 0; i < ARRAY_LEN(hosts); i++)
+		assert_int_equal(
+			bc_registry_open(net, NULL, hosts[i], "a", &r, &e),
+			-EINVAL);
+	for (unsigned i = 0; i < ARRAY_LEN(names); i++)
+		assert_int_equal(
+			bc_registry_open(net, NULL, "h", names[i], &r, &e),
+			-EINVAL);
+}
+
+static void nobody_there_is_said_so(void **state)
+{
+	struct err e = {0};
+
+	assert_int_equal(
+		resolve(free_port(), "a", NULL, "one", &e), -EHOSTUNREACH);
+	assert_int_equal(e.kind, ERR_FAILED);
+	assert_non_null(strstr(e.text, "cannot reach '127.0.0.1:"));
+	assert_non_null(strstr(e.text, "(connection refused)"));
+}
+
+static void refused(int port, const char *authfile, const char *place)
+{
+	struct err e = {0};
+
+	assert_int_equal(
+		resolve(port, "dir/app", authfile, "one", &e), -EACCES);
+	assert_int_equal(e.kind, ERR_REFUSED);
+	assert_non_null(strstr(e.text, "/dir/app' was refused; looked for"));
+	if (!strstr(e.text, place))
+		fail_msg("no '%s' in: %s", place, e.text);
+}
+
+static void refusals_name_the_files_looked_in(void **state)
+{
+	const char *file;
+
+	refused(basic.port[0], NULL, "/containers/auth.json");
+	refused(basic.port[0], NULL, "/.docker/config.json");
+	refused(bearer.port[0], NULL, "/.docker/config.json");
+	refused(basic.port[0], "/nowhere.json", "/nowhere.json");
+	file = auth_file("{\"auths\":{\"127.0.0.1:%d\":"
+			 "{\"auth\":\"dXNlcjp3cm9uZw==\"}}}",
+		basic.port[0]);
+	refused(basic.port[0], file, file);
+	refused(basic.port[0], auth_file("[\"auths\"]"), "(broken)");
+	refused(basic.port[0],
+		auth_file("{\"credHelpers\":{\"127.0.0.1:%d\":"
+			  "\"../x\"}}",
+			basic.port[0]),
+		"(broken)");
+	refused(basic.port[0],
+		auth_file("{\"credsStore\":\"is-not-installed\"}"),
+		"docker-credential-is-not-installed");
+}
+
+static void both_kinds_of_login_work_from_an_auth_file(void **state)
+{
+	pull_all(basic.port[0],
+		auth_file("{\"auths\":{\"127.0.0.1:%d\":{\"auth\":\"%s\"}}}",
+			basic.port[0], USER_AUTH));
+	pull_all(bearer.port[0],
+		auth_file(
+			"{\"auths\":{\"127.0.0.1:%d/dir\":{\"auth\":\"%s\"}}}",
+			bearer.port[0], USER_AUTH));
+}
+
+static void docker_config_is_found_without_being_named(void **state)
+{
+	char path[300], text[300];
+
+	(void)snprintf(path, sizeof(path), "%s/.docker", dir);
+	assert_int_equal(mkdir(path, 0700), 0);
+	(void)snprintf(path, sizeof(path), "%s/.docker/config.json", dir);
+	(void)snprintf(text, sizeof(text),
+		"{\"auths\":{\"https://127.0.0.1:%d/v1/\":{\"auth\":\"%s\"}}}",
+		basic.port[0], USER_AUTH);
+	write_text(path, text, 0600);
+	pull_all(basic.port[0], NULL);
+	assert_int_equal(unlink(path), 0);
+}
+
+static unsigned helper_runs(void)
+{
+	struct buf b;
+	char path[300];
+	unsigned n;
+
+	(void)snprintf(path, sizeof(path), "%s/helper-runs", dir);
+	buf_init(&b, 0);
+	if (buf_read_file(&b, AT_FDCWD, path) < 0)
+		return 0;
+	n = (unsigned)b.len;
+	buf_fini(&b);
+	return n;
+}
+
+static void install_helper(const char *answer)
+{
+	char path[300], text[600];
+
+	(void)snprintf(path, sizeof(path), "%s/docker-credential-test", dir);
+	(void)snprintf(text, sizeof(text),
+		"#!/bin/sh\nprintf . >>%s/helper-runs\nread -r server\n%s\n",
+		dir, answer);
+	write_text(path, text, 0755);
+}
+
+static void a_helper_is_asked_and_asked_again(void **state)
+{
+	const char *file =
+		auth_file("{\"credHelpers\":{\"127.0.0.1:%d\":\"test\"}}",
+			faults.port[0]);
+	struct bc_registry *r;
+	struct bc_source *s;
+	unsigned before;
+
+	install_helper("printf '{\"ServerURL\":\"%s\",\"Username\":\"user\","
+		       "\"Secret\":\"pass word\"}' \"$server\"");
+	r = open_registry(faults.port[0], "bearer", file);
+	s = fault_blob(r);
+	assert_int_equal(fetch_range(rt, s, 0, 1000), 0);
+	before = helper_runs();
+	assert_true(before > 0);
+	assert_int_equal(fetch_range(rt, s, 1000, 1000), 0);
+	assert_int_equal(helper_runs(), before);
+	mem_free(fetch_text(net, faults.port[0], "/_revoke"));
+	assert_int_equal(fetch_range(rt, s, 2000, 1000), 0);
+	assert_int_equal(helper_runs(), before + 1);
+	bc_source_destroy(s);
+	bc_registry_close(r);
+}
+
+static void a_helper_may_fail_or_hang(void **state)
+{
+	const char *file = auth_file("{\"credsStore\":\"test\"}");
+	struct bc_registry *r;
+	struct bc_source *s;
+	struct fetching g;
+
+	install_helper("exit 3");
+	refused(basic.port[0], file, "failed (status 3)");
+	install_helper("echo credentials not found in native keychain; exit 1");
+	refused(basic.port[0], file, "helper (test)");
+	install_helper("echo '{}'");
+	refused(basic.port[0], file, "an answer that is none");
+	install_helper("head -c 2000000 /dev/zero");
+	refused(basic.port[0], file, "docker-credential-test");
+	/* One that hangs does not hold up cancelling or closing. */
+	install_helper("sleep 1000");
+	r = open_registry(faults.port[0], "basic", file);
+	s = fault_blob(r);
+	fetching_start(&g, rt, s, 0, 10);
+	(void)poll(NULL, 0, 200);
+	bc_source_cancel(s, &g.f);
+	assert_int_equal(fetching_end(&g), -ECANCELED);
+	bc_source_destroy(s);
+	bc_registry_close(r);
+}
+
+static void a_revoked_token_is_renewed_once_for_all(void **state)
+{
+	const char *file =
+		auth_file("{\"auths\":{\"127.0.0.1:%d\":{\"auth\":\"%s\"}}}",
+			faults.port[0], USER_AUTH);
+	struct bc_registry *r = open_registry(faults.port[0], "bearer", file);
+	struct bc_source *s = fault_blob(r);
+	struct fetching g[16];
+	char *log;
+
+	for (unsigned round = 0; round < 5; round++) {
+		mem_free(fetch_text(net, faults.port[0], "/_revoke"));
+		mem_free(fetch_text(net, faults.port[0], "/_log"));
+		for (unsigned i = 0; i < 16; i++)
+			fetching_start(&g[i], rt, s, i * 1000, 1000);
+		for (unsigned i = 0; i < 16; i++)
+			assert_int_equal(fetching_end(&g[i]), 0);
+		log = fetch_text(net, faults.port[0], "/_log");
+		assert_int_equal(count_lines(log, "GET 0 /token"), 1);
+		mem_free(log);
+	}
+	bc_source_destroy(s);
+	bc_registry_close(r);
+}
+
+static void tokens_that_run_out_are_renewed(void **state)
+{
+	const char *file =
+		auth_file("{\"auths\":{\"127.0.0.1:%d\":{\"auth\":\"%s\"}}}",
+			bearer.port[0], USER_AUTH);
+	struct bc_registry *r = open_registry(bearer.port[0], "dir/app", file);
+	struct digest d;
+	struct err e = {0};
+
+	assert_int_equal(bc_registry_resolve(r, "one", &d, &e), 0);
+	(void)poll(NULL, 0, 3500); /* they live for 2 s */
+	assert_int_equal(bc_registry_resolve(r, "one", &d, &e), 0);
+	bc_registry_close(r);
+}
+
+static void an_identity_token_is_posted(void **state)
+{
+	const char *file = auth_file("{\"auths\":{\"127.0.0.1:%d\":{"
+				     "\"identitytoken\":\"identity+/=\"}}}",
+		faults.port[0]);
+	struct bc_registry *r = open_registry(faults.port[0], "identity", file);
+	struct bc_source *s = fault_blob(r);
+	char *log;
+
+	mem_free(fetch_text(net, faults.port[0], "/_log"));
+	assert_int_equal(fetch_range(rt, s, 0, 1000), 0);
+	log = fetch_text(net, faults.port[0], "/_log");
+	assert_int_equal(count_lines(log, "POST 0 /token"), 1);
+	mem_free(log);
+	bc_source_destroy(s);
+	bc_registry_close(r);
+}
+
+static void an_anonymous_token_is_enough_where_it_is(void **state)
+{
+	struct bc_registry *r =
+		open_registry(faults.port[0], "anonymous", NULL);
+	struct bc_source *s = fault_blob(r);
+
+	assert_int_equal(fetch_range(rt, s, 0, 1000), 0);
+	bc_source_destroy(s);
+	bc_registry_close(r);
+}
+
+static void the_storage_never_sees_the_authorization(void **state)
+{
+	const char *file =
+		auth_file("{\"auths\":{\"127.0.0.1:%d\":{\"auth\":\"%s\"}}}",
+			faults.port[0], USER_AUTH);
+	struct bc_registry *r =
+		open_registry(faults.port[0], "signed-bearer", file);
+	struct bc_source *s = fault_blob(r);
+	char *log;
+
+	mem_free(fetch_text(net, faults.port[0], "/_log"));
+	assert_int_equal(fetch_range(rt, s, 0, 1000), 0);
+	mem_free(fetch_text(net, faults.port[0], "/_revoke"));
+	mem_free(fetch_text(net, faults.port[0], "/_expire/403"));
+	assert_int_equal(fetch_range(rt, s, 5000, 1000), 0);
+	log = fetch_text(net, faults.port[0], "/_log");
+	assert_int_equal(count_lines(log, "GET 1 /store/"), 3);
+	for (const char *p = log; (p = strstr(p, "GET 1 /store/")); p++)
+		assert_int_equal(*(strchr(p, '\n') - 1), '-');
+	mem_free(log);
+	bc_source_destroy(s);
+	bc_registry_close(r);
+}
+
+static void https_on_loopback_goes_before_http(void **state)
+{
+	char cert_dir[256];
+	struct bc_registry_options o = {.cert_dir = cert_dir,
+		.authfile = auth_file("{\"auths\":{\"127.0.0.1:%d\":"
+				      "{\"auth\":\"%s\"}}}",
+			faults.port[2], USER_AUTH)};
+	struct bc_registry *r;
+	struct bc_source *s;
+	struct err e = {0};
+	char host[40];
+
+	(void)snprintf(cert_dir, sizeof(cert_dir), "%s", faults.crt);
+	*strrchr(cert_dir, '/') = '\0';
+	(void)snprintf(host, sizeof(host), "127.0.0.1:%d", faults.port[2]);
+	assert_int_equal(bc_registry_open(net, &o, host, "bearer", &r, &e), 0);
+	s = fault_blob(r);
+	assert_int_equal(fetch_range(rt, s, 77, 100000), 0);
+	bc_source_destroy(s);
+	bc_registry_close(r);
+	/* A certificate that is not trusted is no reason to use http. */
+	r = open_registry(faults.port[2], "open", NULL);
+	s = fault_blob(r);
+	assert_int_equal(fetch_range(rt, s, 0, 10), -EIO);
+	bc_source_destroy(s);
+	bc_registry_close(r);
+}
+
+/* Last: what all the others have logged. */
+static void no_secret_was_logged(void **state)
+{
+	char path[300];
+	struct buf b;
+
+	(void)snprintf(path, sizeof(path), "%s/log", dir);
+	buf_init(&b, 0);
+	assert_int_equal(buf_read_file(&b, AT_FDCWD, path), 0);
+	assert_int_equal(buf_terminate(&b), 0);
+	assert_true(b.len > 0);
+	assert_null(strstr((char *)b.data, "pass word"));
+	assert_null(strstr((char *)b.data, USER_AUTH));
+	assert_null(strstr((char *)b.data, "token-"));
+	assert_null(strstr((char *)b.data, "sig="));
+	assert_null(strstr((char *)b.data, "identity+"));
+	buf_fini(&b);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(an_open_registry_serves_everything),
+		cmocka_unit_test(what_a_registry_does_not_have_is_named),
+		cmocka_unit_test(names_that_would_change_the_url_are_refused),
+		cmocka_unit_test(nobody_there_is_said_so),
+		cmocka_unit_test(refusals_name_the_files_looked_in),
+		cmocka_unit_test(both_kinds_of_login_work_from_an_auth_file),
+		cmocka_unit_test(docker_config_is_found_without_being_named),
+		cmocka_unit_test(a_helper_is_asked_and_asked_again),
+		cmocka_unit_test(a_helper_may_fail_or_hang),
+		cmocka_unit_test(a_revoked_token_is_renewed_once_for_all),
+		cmocka_unit_test(tokens_that_run_out_are_renewed),
+		cmocka_unit_test(an_identity_token_is_posted),
+		cmocka_unit_test(an_anonymous_token_is_enough_where_it_is),
+		cmocka_unit_test(the_storage_never_sees_the_authorization),
+		cmocka_unit_test(https_on_loopback_goes_before_http),
+		cmocka_unit_test(no_secret_was_logged),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
