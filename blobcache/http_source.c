@@ -9,6 +9,7 @@
 #include "blobcache/http_source.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "blobcache/registry.h"
@@ -29,6 +30,8 @@ struct http_source {
 	struct bc_target target;  /* ON_NET */
 	uint32_t offline_ms;
 	uint64_t warned_ms; /* ON_NET */
+	/* Guards priv of every fetch: others promote what may just end. */
+	pthread_mutex_t lock;
 };
 
 struct http_fetch {
@@ -42,9 +45,13 @@ static void fetch_home(struct rt_task *t)
 	struct bc_fetch *f = container_of(t, struct bc_fetch, task);
 	struct http_fetch *hf = f->priv;
 
-	/* Until done has run, others may still cancel or promote what it is. */
+	if (hf) {
+		pthread_mutex_lock(&hf->source->lock);
+		f->priv = NULL;
+		pthread_mutex_unlock(&hf->source->lock);
+		mem_free(hf);
+	}
 	f->done(f);
-	mem_free(hf);
 }
 
 static void fetch_end(struct bc_fetch *f, int result)
@@ -87,7 +94,6 @@ static void source_fetch(struct bc_source *src, struct bc_fetch *f)
 	struct http_source *s = container_of(src, struct http_source, src);
 	struct http_fetch *hf;
 
-	f->priv = NULL;
 	if (f->len == 0 ||
 		(src->size && !range_fits(f->off, f->len, src->size))) {
 		fetch_end(f, -EPROTO);
@@ -114,24 +120,34 @@ static void source_fetch(struct bc_source *src, struct bc_fetch *f)
 		.patience_ms = s->offline_ms,
 		.done = fetch_answered,
 	};
+	pthread_mutex_lock(&s->lock);
 	f->priv = hf;
 	bc_call_start(&hf->call);
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* f may have ended: then there is nothing to do. */
+static void tell_call(struct bc_source *src, struct bc_fetch *f,
+	void (*tell)(struct bc_call *c))
+{
+	struct http_source *s = container_of(src, struct http_source, src);
+	struct http_fetch *hf;
+
+	pthread_mutex_lock(&s->lock);
+	hf = f->priv;
+	if (hf)
+		tell(&hf->call);
+	pthread_mutex_unlock(&s->lock);
 }
 
 static void source_cancel(struct bc_source *src, struct bc_fetch *f)
 {
-	struct http_fetch *hf = f->priv;
-
-	if (hf)
-		bc_call_cancel(&hf->call);
+	tell_call(src, f, bc_call_cancel);
 }
 
 static void source_promote(struct bc_source *src, struct bc_fetch *f)
 {
-	struct http_fetch *hf = f->priv;
-
-	if (hf)
-		bc_call_promote(&hf->call);
+	tell_call(src, f, bc_call_promote);
 }
 
 static void source_destroy(struct bc_source *src)
@@ -143,6 +159,7 @@ static void source_destroy(struct bc_source *src)
 	if (s->own.net)
 		bc_remote_fini(&s->own);
 	bc_target_fini(&s->target);
+	pthread_mutex_destroy(&s->lock);
 	mem_free(s->path);
 	mem_free(s);
 }
@@ -161,12 +178,14 @@ int bc_remote_source(struct bc_remote *remote, const char *path, uint64_t size,
 
 	if (!s)
 		return -ENOMEM;
+	pthread_mutex_init(&s->lock, NULL);
 	s->src.ops = &source_ops;
 	s->src.size = size;
 	s->remote = remote;
 	s->offline_ms = offline_ms;
 	s->path = mem_strdup(path);
 	if (!s->path) {
+		pthread_mutex_destroy(&s->lock);
 		mem_free(s);
 		return -ENOMEM;
 	}
@@ -251,6 +270,7 @@ int bc_http_source_open(struct bc_net *net, const struct bc_registry_options *o,
 	s = mem_zalloc(sizeof(*s));
 	if (!s)
 		return err_set(e, -ENOMEM, "out of memory");
+	pthread_mutex_init(&s->lock, NULL);
 	s->src.ops = &source_ops;
 	s->src.size = size;
 	s->remote = &s->own;

@@ -45,7 +45,7 @@ struct bc_source_ops {
 	 * ANY_THREAD
 	 */
 	void (*cancel)(struct bc_source *s, struct bc_fetch *f);
-	/* Somebody waits for f now. ANY_THREAD. May be NULL. */
+	/* Somebody waits for f now; as for cancel. May be NULL. */
 	void (*promote)(struct bc_source *s, struct bc_fetch *f);
 	/* No fetch is on its way. INIT_ONLY */
 	void (*destroy)(struct bc_source *s);
