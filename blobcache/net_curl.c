@@ -371,7 +371,11 @@ static int set_connection(struct net_job *j)
 		(long)(t->connect_timeout_ms ? t->connect_timeout_ms
 					     : CONNECT_TIMEOUT_MS));
 	SET(CURLOPT_TCP_KEEPALIVE, 1L);
-	SET(CURLOPT_BUFFERSIZE, CURL_BUFFER_BYTES);
+	/*
+	 * Refused by a handle that was taken away in mid-transfer and still
+	 * has its buffer: then that one serves again.
+	 */
+	(void)curl_easy_setopt(j->easy, CURLOPT_BUFFERSIZE, CURL_BUFFER_BYTES);
 	/* An old libcurl without HTTP/2 refuses; then it is HTTP/1.1. */
 	(void)curl_easy_setopt(
 		j->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
