@@ -25,6 +25,7 @@ struct bc_auth_entry {
 	char *server; /* owned; what to ask it for; set with helper */
 };
 
+/* Wipes the secrets and frees them; leaves an empty entry. */
 void bc_auth_entry_fini(struct bc_auth_entry *e);
 
 /*

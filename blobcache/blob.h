@@ -40,6 +40,7 @@ int bc_blob_open(
  */
 void bc_blob_close(struct bc_blob *b);
 
+/* What it was opened with; valid until it is closed. ANY_THREAD. */
 const struct bc_map *bc_blob_map(const struct bc_blob *b);
 const struct digest *bc_blob_digest(const struct bc_blob *b);
 

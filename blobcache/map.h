@@ -92,6 +92,7 @@ uint32_t bc_map_find(const struct bc_map *m, uint64_t off);
 
 struct bc_map_builder;
 
+/* 0 or -ENOMEM. The caller owns it; NULL is fine to destroy. */
 int bc_map_builder_create(struct bc_map_builder **ret);
 void bc_map_builder_destroy(struct bc_map_builder *b);
 

@@ -9,6 +9,10 @@
 #include "loader/cli.h"
 #include "runtime/base/err.h"
 
+/*
+ * One command each: what the command line asked for, done. 0, or -errno with
+ * the sentence and the exit code in e. The main thread, once.
+ */
 int ld_cmd_mount(struct ld_cli *c, struct err *e);
 int ld_cmd_umount(struct ld_cli *c, struct err *e);
 int ld_cmd_status(struct ld_cli *c, struct err *e);

@@ -46,4 +46,5 @@ void ld_session_destroy(struct ld_session *s);
 struct ld_session_stats {
 	uint64_t requests, reads, read_bytes, read_errors;
 };
+/* A consistent enough copy. ANY_THREAD. */
 void ld_session_stats(const struct ld_session *s, struct ld_session_stats *ret);

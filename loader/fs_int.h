@@ -159,6 +159,10 @@ int ld_fs_inode(
 
 /* ---- fs_meta.c ---- */
 
+/*
+ * One opcode each: the answer goes behind the request's reply header; the value
+ * is its length, or the negative errno to answer. ON_WORKER.
+ */
 int64_t ld_fs_lookup(struct ld_fs_req *r);
 int64_t ld_fs_getattr(struct ld_fs_req *r);
 int64_t ld_fs_readlink(struct ld_fs_req *r);
@@ -170,12 +174,14 @@ int64_t ld_fs_access(struct ld_fs_req *r);
 
 /* ---- fs_read.c ---- */
 
+/* The same; a read that has to wait gives -EINPROGRESS and answers later. */
 int64_t ld_fs_open(struct ld_fs_req *r);
 int64_t ld_fs_opendir(struct ld_fs_req *r);
 int64_t ld_fs_read(struct ld_fs_req *r);
 
 /* ---- fs_held.c ---- */
 
+/* An empty table; nobody is in it any more at fini. */
 void ld_fs_held_init(struct ld_fs_held *h);
 void ld_fs_held_fini(struct ld_fs_held *h);
 /*

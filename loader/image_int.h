@@ -54,6 +54,10 @@ struct image_layers {
 	struct image_layer **by_layer; /* owned; layer_count of them */
 };
 
+/*
+ * Every distinct layer of j, from the cache or from its source; only_lazy
+ * leaves out what cannot be loaded lazily. BLOCKING.
+ */
 int image_layers_load(struct image_job *j, bool only_lazy,
 	struct image_layers *ret, struct err *e);
 void image_layers_fini(struct image_layers *l);
@@ -94,5 +98,6 @@ void image_clear(struct ld_image *i);
 
 /* ---- bundles (image_bundle.c) ---- */
 
+/* The halves of ld_image_prepare and ld_image_inspect for bundles. BLOCKING. */
 int image_bundle_prepare(struct image_job *j, struct err *e);
 int image_bundle_inspect(struct image_job *j, struct err *e);

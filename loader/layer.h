@@ -50,6 +50,7 @@ struct ld_layer {
 	uint64_t size_uncompressed; /* sum of file sizes */
 };
 
+/* Frees what the layer owns; leaves it empty. */
 void ld_layer_fini(struct ld_layer *l);
 
 /*

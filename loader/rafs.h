@@ -28,6 +28,7 @@ struct ld_rafs {
 	uint64_t entries, size_uncompressed;
 };
 
+/* Frees what it owns; leaves it empty. */
 void ld_rafs_fini(struct ld_rafs *r);
 
 /*

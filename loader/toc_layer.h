@@ -71,6 +71,7 @@ struct toc_layer {
 	uint64_t zeros_hashed; /* to find out whether long chunks are holes */
 };
 
+/* An empty tree and map; fini frees what has not been taken. 0, -ENOMEM. */
 int toc_layer_init(struct toc_layer *t, struct err *e);
 void toc_layer_fini(struct toc_layer *t);
 

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #ifdef RT_EXPLORE
+/* Where the explorer may let another fiber run; nothing in the library. */
 void explore_point(void);
 #else
 static inline void explore_point(void)

@@ -44,6 +44,7 @@ struct rt_waiter {
 	struct rt_flight *flight; /* while waiting, and until unref'd after */
 };
 
+/* 0 or -ENOMEM; destroy as above. INIT_ONLY. */
 int rt_flight_table_init(struct rt_flight_table *t, unsigned buckets,
 	void (*destroy)(struct rt_flight *f));
 /* The table must be empty. */

@@ -20,6 +20,7 @@ struct blake3 {
 	size_t buf_len;
 };
 
+/* One hash after the other; any number of updates, one final. */
 void blake3_init(struct blake3 *b);
 void blake3_update(struct blake3 *b, const void *p, size_t n);
 /* May be called once. */

@@ -11,8 +11,8 @@
 
 #include <cmocka.h>
 
-#include "../lib/blob_fixture.h"
-#include "engines.h"
+#include "tests/async/engines.h"
+#include "tests/lib/blob_fixture.h"
 
 /* ---- one read, waited for ---- */
 

@@ -15,8 +15,8 @@
 
 #include <cmocka.h>
 
-#include "../lib/blob_fixture.h"
-#include "engines.h"
+#include "tests/async/engines.h"
+#include "tests/lib/blob_fixture.h"
 
 /* Offsets in a ready file, as blobcache/README.md has them. */
 #define AT_VERSION 8

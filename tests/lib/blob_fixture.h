@@ -16,8 +16,8 @@
 
 #include "blobcache/blob.h"
 #include "blobcache/store.h"
-#include "fake_source.h"
 #include "runtime/base/buf.h"
+#include "tests/lib/fake_source.h"
 
 #define FIXTURE_GROUPS 48
 

@@ -7,6 +7,7 @@ import subprocess
 
 LAYERS = ["runtime/base", "runtime", "blobcache", "loader", "tests"]
 MAX_FILE_LINES = 600
+MAX_TEST_LINES = 720
 MAX_FUNCTION_LINES = 100
 
 BANNED = {
@@ -58,8 +59,9 @@ def sizes(files):
     """Files and functions stay short."""
     for path, text in files:
         lines = text.splitlines()
-        if len(lines) > MAX_FILE_LINES:
-            yield f"{path}:1: {len(lines)} lines, at most {MAX_FILE_LINES}"
+        limit = MAX_TEST_LINES if path.startswith("tests/") else MAX_FILE_LINES
+        if len(lines) > limit:
+            yield f"{path}:1: {len(lines)} lines, at most {limit}"
         start = None
         for n, line in enumerate(without_comments(text).splitlines(), 1):
             if line == "{":
@@ -104,7 +106,7 @@ def prototypes(files):
     """Each prototype in a header has a comment above it, or stands in a block
     of prototypes that one comment covers."""
     for path, text in files:
-        if not path.endswith(".h"):
+        if not path.endswith(".h") or path.startswith("tests/"):
             continue
         covered = False
         depth = 0

@@ -23,16 +23,22 @@ def tree():
     return result
 
 
+def complain(found):
+    found = list(found)
+    if found:
+        pytest.fail("\n".join(found), pytrace=False)
+
+
 GATES = [gates.include_directions, gates.sizes, gates.banned, gates.heads, gates.prototypes]
 
 
 @pytest.mark.parametrize("gate", GATES, ids=lambda g: g.__name__)
 def test_tree_passes(gate):
-    assert list(gate(tree())) == []
+    complain(gate(tree()))
 
 
 def test_tree_is_formatted():
-    assert list(gates.formatting([os.path.join(ROOT, p) for p, _ in tree()])) == []
+    complain(gates.formatting([os.path.join(ROOT, p) for p, _ in tree()]))
 
 
 HEAD = "/* SPDX-License-Identifier: Apache-2.0 */\n/* What it is for. */\n"
