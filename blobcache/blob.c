@@ -168,6 +168,24 @@ uint64_t bc_blob_cached_bytes(const struct bc_blob *b)
 	return bc_cachefile_ready_bytes(&b->file);
 }
 
+void bc_blob_wanted_bytes(const struct bc_blob *b, const uint64_t *wanted,
+	uint64_t *ret_total, uint64_t *ret_cached)
+{
+	const struct bc_map *m = bc_blob_map(b);
+	uint64_t total = 0, cached = 0;
+	uint32_t i;
+
+	for (i = 0; i < m->chunk_count; i++) {
+		if (wanted && !(wanted[i / 64] >> i % 64 & 1))
+			continue;
+		total += m->chunks[i].len;
+		if (bc_cachefile_is_ready(&b->file, i, 1))
+			cached += m->chunks[i].len;
+	}
+	*ret_total = total;
+	*ret_cached = cached;
+}
+
 int bc_blob_sync(struct bc_blob *b)
 {
 	return bc_cachefile_sync(&b->file);

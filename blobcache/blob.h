@@ -85,6 +85,13 @@ struct bc_blob_stats {
 void bc_blob_stats(const struct bc_blob *b, struct bc_blob_stats *ret);
 /* Walks the bitmap. ANY_THREAD. */
 uint64_t bc_blob_cached_bytes(const struct bc_blob *b);
+/*
+ * The same for some chunks: bit i of wanted (64 to a word) stands for chunk i
+ * of the map, NULL for all of them. Bytes of the wanted ones, and of those
+ * among them that are cached. ANY_THREAD.
+ */
+void bc_blob_wanted_bytes(const struct bc_blob *b, const uint64_t *wanted,
+	uint64_t *ret_total, uint64_t *ret_cached);
 /* Make what is ready durable; every 5 s or 64 MiB it happens by itself.
  * BLOCKING. */
 int bc_blob_sync(struct bc_blob *b);

@@ -565,6 +565,7 @@ void image_clear(struct ld_image *i)
 	for (k = 0; k < i->blob_count; k++) {
 		bc_blob_close(i->blobs[k].blob);
 		mem_free(i->blobs[k].why);
+		mem_free(i->blobs[k].wanted);
 	}
 	mem_free(take_ptr(i->blobs));
 	for (k = 0; k < i->layer_count; k++) {
@@ -574,6 +575,7 @@ void image_clear(struct ld_image *i)
 	mem_free(take_ptr(i->layers));
 	i->blob_count = 0;
 	i->layer_count = 0;
+	i->has_wanted = false;
 	if (i->index.base)
 		ld_index_close(&i->index);
 	i->index = (struct ld_index){0};

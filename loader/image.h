@@ -41,6 +41,7 @@ struct ld_image_blob {
 	struct bc_blob *blob; /* owned; NULL after ld_image_inspect */
 	/* private */
 	struct digest map_id;
+	uint64_t *wanted; /* owned; ld_image_find_wanted; NULL: all chunks */
 	uint64_t source_size; /* of the stored blob; 0: not known */
 };
 
@@ -65,8 +66,9 @@ struct ld_image {
 	uint64_t entries, bytes_total, bytes_compressed;
 	/* private */
 	struct ld_origin *origin; /* NULL: a bundle */
-	bool is_inline;           /* bundle: the bootstrap lies in a blob */
-	struct buf index_bytes;   /* of index, where the cache took no file */
+	bool has_wanted;
+	bool is_inline;         /* bundle: the bootstrap lies in a blob */
+	struct buf index_bytes; /* of index, where the cache took no file */
 };
 
 /*
@@ -80,5 +82,11 @@ int ld_image_prepare(const struct ld_image_options *o, struct rt *rt,
 int ld_image_inspect(const struct ld_image_options *o, struct rt *rt,
 	struct bc_net *net, struct bc_store *store, struct ld_image *ret,
 	struct err *e);
+/*
+ * Find out which chunks of each blob the tree shows: what an upper layer hides
+ * is never read, and the image is complete without it. Walks the whole index,
+ * once; later calls do nothing. -EPROTO, -ENOMEM.
+ */
+int ld_image_find_wanted(struct ld_image *i);
 /* Closes the blobs; rt still runs. BLOCKING. */
 void ld_image_fini(struct ld_image *i);

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "blobcache/registry.h"
 #include "loader/image_int.h"
@@ -30,6 +31,13 @@ static bool is_url(const char *s)
 	return strncmp(s, "http://", 7) == 0 || strncmp(s, "https://", 8) == 0;
 }
 
+static bool is_dir(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
 /* A file or a URL as source. size 0: not known. */
 static int open_source(struct image_job *j, const char *where, uint64_t size,
 	struct bc_source **ret, struct err *e)
@@ -46,7 +54,7 @@ static int open_source(struct image_job *j, const char *where, uint64_t size,
 	if (err == -ENOENT)
 		return err_set_kind(
 			e, ERR_NOT_FOUND, err, "'%s' is not there", where);
-	if (err == -EISDIR)
+	if (err == -EINVAL && is_dir(where))
 		return err_set_kind(e, ERR_USAGE, err,
 			"'%s' is a directory, name the bootstrap in it or "
 			"write oci:PATH",

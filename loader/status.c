@@ -18,10 +18,11 @@ static json_t *blob_json(const struct ld_image_blob *b, struct sums *sums)
 {
 	char digest[DIGEST_MAX_TEXT];
 	struct bc_blob_stats s;
-	uint64_t cached = bc_blob_cached_bytes(b->blob);
+	uint64_t total, cached;
 
 	bc_blob_stats(b->blob, &s);
-	sums->total += s.bytes_total;
+	bc_blob_wanted_bytes(b->blob, b->wanted, &total, &cached);
+	sums->total += total;
 	sums->cached += cached;
 	sums->hits += s.hits;
 	sums->misses += s.misses;
@@ -30,7 +31,7 @@ static json_t *blob_json(const struct ld_image_blob *b, struct sums *sums)
 		digest_text(&b->digest, digest), "format",
 		ld_format_name(b->format), "lazy", (int)b->lazy, "why", b->why,
 		"bytes_cached", (json_int_t)cached, "bytes_total",
-		(json_int_t)s.bytes_total);
+		(json_int_t)total);
 }
 
 static int set_number(json_t *o, const char *key, uint64_t n)
@@ -95,6 +96,8 @@ json_t *ld_status_json(const struct ld_status_of *s)
 	int bad = 0;
 	size_t i;
 
+	/* if it cannot be found out, everything counts */
+	(void)ld_image_find_wanted(s->image);
 	for (i = 0; i < s->image->blob_count; i++)
 		bad |= json_array_append_new(
 			blobs, blob_json(&s->image->blobs[i], &sums));

@@ -15,7 +15,7 @@
 
 /* Everything borrowed. */
 struct ld_status_of {
-	const struct ld_image *image;
+	struct ld_image *image;
 	const struct ld_session *session;
 	struct rt *rt;
 	struct bc_net *net;
@@ -23,7 +23,7 @@ struct ld_status_of {
 	const char *transport, *transport_reason;
 };
 
-/* A new reference; NULL without memory. ANY_THREAD. */
+/* A new reference; NULL without memory. One thread at a time. */
 json_t *ld_status_json(const struct ld_status_of *s);
 /* For people, from that object. */
 void ld_status_print(const json_t *o, FILE *out);
