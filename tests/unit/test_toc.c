@@ -176,6 +176,7 @@ static void a_broken_text_is_refused(void **state)
 		"{\"a\":}", "{\"a\":1,}", "{,}", "{\"entries\":[}",
 		"{\"entries\":[{}", "{\"entries\":[{}]", "{\"entries\":[,{}]}",
 		"{\"entries\":[{\"type\":\"dir\"},]}",
+		"{\"entries\":[{\"type\":\"dir\"}{\"type\":\"dir\"}]}",
 		"{\"entries\":[{\"type\":\"dir\"}]}x", "{\"entries\":[]}{}",
 		"{\"entries\":[1]}", "{\"entries\":[[]]}", "{\"entries\":{}}",
 		"{\"entries\":[],\"entries\":[]}", "{\"entries\":[{\"a]}",

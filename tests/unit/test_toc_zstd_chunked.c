@@ -10,6 +10,8 @@
 
 #include <cmocka.h>
 
+#include "loader/index.h"
+#include "loader/merge.h"
 #include "runtime/base/mem.h"
 #include "tests/lib/toc_make.h"
 
@@ -425,6 +427,54 @@ static void a_link_to_a_lower_layer_waits_for_the_merge(void **state)
 	ld_layer_fini(&l);
 }
 
+/* The layer index of a TOC; *bytes must outlive it. */
+static void index_of(const char *json, struct buf *bytes, struct ld_index *ret)
+{
+	struct ld_layer l;
+	struct err e = {0};
+
+	must_load(json, &l);
+	buf_init(bytes, 0);
+	if (ld_index_write(l.tree, 12, bytes, &e) ||
+		ld_index_from_bytes(bytes->data, bytes->len, ret, &e))
+		fail_msg("%s", e.text);
+	ld_layer_fini(&l);
+}
+
+static void the_merge_finds_the_lower_target_of_a_link(void **state)
+{
+	static const char *const upper[] = {
+		TOC(LINK("b", "d/a"), LINK("c", "b")), TOC(LINK("b", "d/x"))};
+	struct ld_index x[2];
+	const struct ld_index *const list[] = {&x[0], &x[1]};
+	struct buf bytes[2];
+	struct ld_tree *t;
+	struct ld_inode *i;
+	struct err e;
+
+	for (size_t k = 0; k < ARRAY_LEN(upper); k++) {
+		index_of(TOC(ENTRY("reg", "d/a", ",\"uid\":77")), &bytes[0],
+			&x[0]);
+		index_of(upper[k], &bytes[1], &x[1]);
+		assert_int_equal(ld_tree_create(&t), 0);
+		if (k == 0) {
+			assert_int_equal(ld_merge(list, 2, t, &e), 0);
+			i = ld_tree_find(t, "c", 1);
+			assert_non_null(i);
+			assert_ptr_equal(ld_tree_find(t, "d/a", 3), i);
+			assert_ptr_equal(ld_tree_find(t, "b", 1), i);
+			assert_int_equal(i->attr.uid, 77);
+			assert_int_equal(i->xattr_count, 0);
+		} else {
+			assert_int_equal(ld_merge(list, 2, t, &e), -EPROTO);
+			assert_non_null(strstr(e.text, "d/x"));
+		}
+		ld_tree_destroy(t);
+		buf_fini(&bytes[0]);
+		buf_fini(&bytes[1]);
+	}
+}
+
 static void broken_links_are_refused(void **state)
 {
 	must_fail(TOC(LINK("a", "a")), -EPROTO, "itself");
@@ -581,6 +631,7 @@ int main(void)
 		cmocka_unit_test(whiteouts_are_no_entries),
 		cmocka_unit_test(hard_links_are_one_inode),
 		cmocka_unit_test(a_link_to_a_lower_layer_waits_for_the_merge),
+		cmocka_unit_test(the_merge_finds_the_lower_target_of_a_link),
 		cmocka_unit_test(broken_links_are_refused),
 		cmocka_unit_test(a_long_chain_of_links_takes_no_long_time),
 		cmocka_unit_test(every_type_keeps_its_attributes),
