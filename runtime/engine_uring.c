@@ -162,7 +162,8 @@ static void uring_fill_poll(struct io_uring_sqe *sqe, struct rt_io *io)
 
 static void uring_fill_cmd(struct io_uring_sqe *sqe, struct rt_io *io)
 {
-	io_uring_prep_rw(IORING_OP_URING_CMD, sqe, io->fd, NULL, 0, 0);
+	io_uring_prep_rw(IORING_OP_URING_CMD, sqe, io->fd, io->u.cmd.addr,
+		io->u.cmd.len, 0);
 	sqe->cmd_op = io->u.cmd.cmd_op;
 	memcpy(sqe->cmd, io->u.cmd.payload, sizeof(io->u.cmd.payload));
 }

@@ -181,9 +181,12 @@ void rt_poll_start(struct rt_worker *w, struct rt_io *io, int fd,
 }
 
 void rt_cmd_start(struct rt_worker *w, struct rt_io *io, int fd,
-	uint32_t cmd_op, const uint8_t payload[80], rt_op_cb *done)
+	uint32_t cmd_op, void *addr, uint32_t len, const uint8_t payload[80],
+	rt_op_cb *done)
 {
 	io->u.cmd.cmd_op = cmd_op;
+	io->u.cmd.addr = addr;
+	io->u.cmd.len = len;
 	memcpy(io->u.cmd.payload, payload, sizeof(io->u.cmd.payload));
 	file_begin(w, io, IO_CMD, fd, done, 0);
 }

@@ -91,7 +91,8 @@ struct rt_io {
 			int dup_fd;
 		} poll;
 		struct {
-			uint32_t cmd_op;
+			uint32_t cmd_op, len;
+			void *addr;
 			uint8_t payload[80];
 		} cmd;
 	} u;
@@ -145,8 +146,10 @@ void rt_poll_start(struct rt_worker *w, struct rt_io *io, int fd,
 	uint32_t events, bool exclusive, rt_op_cb *done);
 
 /*
- * An io_uring command (IORING_OP_URING_CMD) with its 80 bytes behind the SQE
- * header; -EOPNOTSUPP on engines without a ring.
+ * An io_uring command (IORING_OP_URING_CMD): the entry's cmd_op, addr and len,
+ * and the 80 bytes behind its header. What addr points to is borrowed until
+ * done. -EOPNOTSUPP on engines without a ring, and from files without commands.
  */
 void rt_cmd_start(struct rt_worker *w, struct rt_io *io, int fd,
-	uint32_t cmd_op, const uint8_t payload[80], rt_op_cb *done);
+	uint32_t cmd_op, void *addr, uint32_t len, const uint8_t payload[80],
+	rt_op_cb *done);

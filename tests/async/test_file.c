@@ -482,7 +482,7 @@ static void start_cmd(struct call *c, struct rt_worker *w)
 {
 	static const uint8_t payload[80];
 
-	rt_cmd_start(w, &c->io, c->fd, 1, payload, call_done);
+	rt_cmd_start(w, &c->io, c->fd, 1, NULL, 0, payload, call_done);
 }
 
 static void cmd_body(struct rt *rt)

@@ -4,6 +4,9 @@
  * once: each one is accounted for. SLUICE_SOAK says how many per worker.
  */
 #include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -36,6 +39,7 @@ struct storm {
 static struct storm *storms;
 static struct rt_op *block;
 static unsigned storms_ended;
+static atomic_bool enough; /* nothing more is started */
 
 static unsigned storm_random(struct storm *s, unsigned n)
 {
@@ -76,9 +80,9 @@ static void storm_done(struct rt_op *op)
 	/* somebody else's operation, at any moment of its life */
 	if (storm_random(s, 3) == 0)
 		rt_io_cancel(w, &s->ops[storm_random(s, WIDTH)].io);
-	if (s->started < s->want) {
+	if (s->started < s->want && !atomic_load(&enough)) {
 		storm_start_one(o);
-	} else if (s->done == s->started) {
+	} else if (s->want != ULONG_MAX && s->done == s->started) {
 		s->task.run = storm_ended;
 		rt_post(rt_worker_at(rt_worker_runtime(w), 0), &s->task);
 	}
@@ -128,6 +132,7 @@ static void storms_start(void *arg, struct rt_op *op)
 {
 	block = op;
 	storms_ended = 0;
+	atomic_store(&enough, false);
 	for (unsigned i = 0; i < WORKERS; i++) {
 		storms[i].task.run = storm_run;
 		rt_post(rt_worker_at(arg, i), &storms[i].task);
@@ -174,6 +179,58 @@ static void a_cancel_storm_loses_no_operation(void **state)
 	on_engines(WORKERS, storm_body);
 }
 
+/* ---- a stop at any moment ---- */
+
+static void no_more(struct rt_task *t)
+{
+}
+
+static void stop_in_the_middle(struct rt *rt, unsigned yields)
+{
+	int fd = open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	int quiet = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	struct rt_task last = {.run = no_more};
+
+	atomic_store(&enough, false);
+	storms = mem_calloc(WORKERS, sizeof(*storms));
+	for (unsigned i = 0; i < WORKERS; i++) {
+		storms[i].random = test_seed() + i + yields;
+		storms[i].want = ULONG_MAX;
+		storms[i].fd = fd;
+		storms[i].quiet = quiet;
+		storms[i].task.run = storm_run;
+		rt_post(rt_worker_at(rt, i), &storms[i].task);
+	}
+	while (yields-- > 0)
+		(void)sched_yield();
+	rt_post(rt_worker_at(rt, 1), &last);
+	atomic_store(&enough, true);
+	rt_stop(rt);
+	for (unsigned i = 0; i < WORKERS; i++)
+		assert_int_equal(storms[i].done, storms[i].started);
+	(void)close(fd);
+	(void)close(quiet);
+	mem_free(storms);
+}
+
+static void a_stop_in_the_middle_drains(void **state)
+{
+	const enum rt_backend all[] = {RT_BACKEND_THREADS, RT_BACKEND_URING};
+	struct rt_options o = {.workers = WORKERS};
+	unsigned long rounds = soak_count(30);
+	struct rt *rt;
+
+	for (unsigned i = 0; i < ARRAY_LEN(all); i++) {
+		for (unsigned long n = 0; n < rounds && n < 1000; n++) {
+			rt = engine_start(all[i], o);
+			if (!rt)
+				break;
+			stop_in_the_middle(rt, (unsigned)(n * n));
+			rt_destroy(rt);
+		}
+	}
+}
+
 /* Hardly a credit for anything: everything waits for everything else. */
 static void a_cancel_storm_fits_through_one_credit(void **state)
 {
@@ -188,6 +245,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_cancel_storm_loses_no_operation),
 		cmocka_unit_test(a_cancel_storm_fits_through_one_credit),
+		cmocka_unit_test(a_stop_in_the_middle_drains),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
