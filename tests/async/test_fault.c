@@ -134,6 +134,33 @@ static void short_tries_go_on_only_when_all_is_wanted(void **state)
 	(void)close(c.fd);
 }
 
+static const struct iovec pieces[] = {{buf, 1000}, {NULL, 0}, {buf + 1000, 1},
+	{buf + 1001, 2993}, {buf + 3994, FILE_LEN - 3994}};
+
+static void pieces_start(void *arg, struct rt_op *op)
+{
+	struct call *c = arg;
+
+	c->op = op;
+	c->timer = (struct rt_timer){0};
+	rt_file_readv(rt_worker_self(), &c->io, c->fd, pieces,
+		ARRAY_LEN(pieces), 0, call_done);
+}
+
+static void short_tries_may_end_inside_any_piece(void **state)
+{
+	const struct rt_fault f = {.nth = 1, .every = 1, .short_to = 333};
+	struct rt_fault_plan p = {.faults = &f, .count = 1};
+	struct rt *rt = start(&p);
+	struct call c = {.fd = new_file(), .io.flags = RT_IO_ALL};
+
+	memset(buf, 0, sizeof(buf));
+	assert_int_equal(rt_block_on(rt, pieces_start, &c), FILE_LEN);
+	assert_memory_equal(buf, content, FILE_LEN);
+	engine_stop(rt);
+	(void)close(c.fd);
+}
+
 static void an_error_after_some_bytes_keeps_their_count(void **state)
 {
 	const struct rt_fault f[] = {{.nth = 1, .short_to = 100},
@@ -290,6 +317,7 @@ int main(void)
 		cmocka_unit_test(each_try_may_fail_and_the_rest_works),
 		cmocka_unit_test(interrupted_tries_are_made_again),
 		cmocka_unit_test(short_tries_go_on_only_when_all_is_wanted),
+		cmocka_unit_test(short_tries_may_end_inside_any_piece),
 		cmocka_unit_test(an_error_after_some_bytes_keeps_their_count),
 		cmocka_unit_test(what_is_late_can_be_cancelled_or_times_out),
 		cmocka_unit_test(failing_operations_leave_no_descriptor),

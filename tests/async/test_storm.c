@@ -225,7 +225,7 @@ static void a_stop_in_the_middle_drains(void **state)
 			rt = engine_start(all[i], o);
 			if (!rt)
 				break;
-			stop_in_the_middle(rt, (unsigned)(n * n));
+			stop_in_the_middle(rt, (unsigned)n);
 			rt_destroy(rt);
 		}
 	}
