@@ -3,8 +3,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/falloc.h>
-#include <poll.h>
-#include <stdatomic.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -43,6 +42,7 @@ static void call_done(struct rt_op *op)
 
 	rt_worker_assert(op->worker);
 	assert_true(c->started);
+	rt_timer_stop(op->worker, &c->timer);
 	rt_block_on_done(c->op, op->result);
 }
 
@@ -392,6 +392,93 @@ static void a_poll_tells_readiness_once(void **state)
 	on_engines(1, poll_body);
 }
 
+/* ---- several polls of one descriptor ---- */
+
+static struct rt_io twins[2];
+static unsigned twins_ready;
+static struct rt_op *twins_op;
+
+static void twin_done(struct rt_op *op)
+{
+	assert_int_equal(op->result, EPOLLIN);
+	if (++twins_ready == 2)
+		rt_block_on_done(twins_op, 0);
+}
+
+static void twins_start(void *arg, struct rt_op *op)
+{
+	int *efd = arg;
+
+	twins_op = op;
+	twins_ready = 0;
+	for (unsigned i = 0; i < 2; i++)
+		rt_poll_start(rt_worker_self(), &twins[i], *efd, EPOLLIN, i,
+			twin_done);
+	assert_int_equal(eventfd_write(*efd, 1), 0);
+}
+
+static void twins_body(struct rt *rt)
+{
+	int efd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	assert_int_equal(rt_block_on(rt, twins_start, &efd), 0);
+	(void)close(efd);
+}
+
+static void a_descriptor_may_be_polled_twice(void **state)
+{
+	on_engines(1, twins_body);
+}
+
+/* ---- an open that comes to its end after its deadline ---- */
+
+static int fifo_writer;
+
+static void fifo_open_writer(struct rt_timer *t)
+{
+	struct call *c = container_of(t, struct call, timer);
+
+	/* fails if nobody reads or waits to read any more */
+	fifo_writer = open(c->path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+}
+
+static void start_fifo(struct call *c, struct rt_worker *w)
+{
+	c->timer.fire = fifo_open_writer;
+	rt_timer_start(w, &c->timer, 20);
+	start_open(c, w);
+}
+
+static void late_open_body(struct rt *rt)
+{
+	char path[] = "/tmp/sluice-test-fifo-XXXXXX";
+	struct call c = {.start = start_fifo,
+		.path = path,
+		.flags = O_RDONLY,
+		.io.deadline_ms = 5};
+
+	(void)close(mkostemp(path, O_CLOEXEC));
+	(void)unlink(path);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	fifo_writer = -1;
+	assert_int_equal(call(rt, &c), -ETIMEDOUT);
+	if (fifo_writer >= 0) { /* the open could not be stopped */
+		assert_int_equal(write(fifo_writer, "x", 1), -1);
+		assert_int_equal(errno, EPIPE);
+		(void)close(fifo_writer);
+	}
+	(void)unlink(path);
+}
+
+static void what_is_opened_too_late_is_closed(void **state)
+{
+	struct sigaction ignore = {.sa_handler = SIG_IGN}, old;
+
+	assert_int_equal(sigaction(SIGPIPE, &ignore, &old), 0);
+	on_engines(1, late_open_body);
+	assert_int_equal(sigaction(SIGPIPE, &old, NULL), 0);
+}
+
 static void start_slow_read(struct call *c, struct rt_worker *w)
 {
 	start_read(c, w);
@@ -499,41 +586,6 @@ static void a_command_goes_to_who_understands_it(void **state)
 	on_engines(1, cmd_body);
 }
 
-/* ---- the hit path ---- */
-
-static void hits_are_read_inline(void **state)
-{
-	struct rt_file f;
-	uint8_t buf[4096];
-	ssize_t n;
-	int fd = new_file(8192);
-
-	rt_file_init(&f, fd);
-	n = rt_file_try_read(&f, buf, sizeof(buf), 0);
-	if (f.nowait) { /* we have just written it */
-		assert_int_equal(n, 4096);
-		assert_file_bytes(buf, 4096, 0);
-		assert_int_equal(
-			rt_file_try_read(&f, buf, sizeof(buf), 8192), 0);
-	} else {
-		assert_int_equal(n, -EAGAIN);
-	}
-	f.nowait = false;
-	assert_int_equal(rt_file_try_read(&f, buf, 1, 0), -EAGAIN);
-	rt_file_init(&f, -1);
-	assert_false(f.nowait);
-	(void)close(fd);
-	/* a file system that has no non-blocking reads is not asked twice */
-	fd = open("/dev/shm", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return;
-	assert_int_equal(pwrite(fd, "x", 1, 0), 1);
-	rt_file_init(&f, fd);
-	n = rt_file_try_read(&f, buf, 1, 0);
-	assert_true(n == (f.nowait ? 1 : -EAGAIN));
-	(void)close(fd);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -543,10 +595,11 @@ int main(void)
 		cmocka_unit_test(a_file_lives_from_open_to_close),
 		cmocka_unit_test(a_read_fills_a_buffer_behind_what_it_has),
 		cmocka_unit_test(a_poll_tells_readiness_once),
+		cmocka_unit_test(a_descriptor_may_be_polled_twice),
+		cmocka_unit_test(what_is_opened_too_late_is_closed),
 		cmocka_unit_test(a_cancelled_operation_ends_once),
 		cmocka_unit_test(a_stop_ends_files_and_then_cancels_polls),
 		cmocka_unit_test(a_command_goes_to_who_understands_it),
-		cmocka_unit_test(hits_are_read_inline),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
