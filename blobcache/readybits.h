@@ -35,19 +35,26 @@ void bc_ready_format(void *mem, const struct bc_map *map,
 int bc_ready_attach(
 	void *mem, size_t len, const struct bc_map *map, struct bc_ready *ret);
 
+<<<<<<< HEAD
 /* The boot that set its plain bits is this one. */
+=======
+/* Was it this boot that wrote last? */
+>>>>>>> f35b254 (blob: test full disks, failing I/O and eviction under readers)
 bool bc_ready_is_boot(
 	const struct bc_ready *r, const uint8_t boot_id[BC_BOOT_ID_LEN]);
 /* Another boot wrote this: only durable bits count from now on. One caller at
  * a time. */
 void bc_ready_new_boot(
 	struct bc_ready *r, const uint8_t boot_id[BC_BOOT_ID_LEN]);
+/* Given to the kernel once: never written or punched any more. */
 bool bc_ready_is_sealed(const struct bc_ready *r);
+/* Moves when a bit is cleared. */
 uint64_t bc_ready_generation(const struct bc_ready *r);
 
 /* All bits of [first, first + count) set in bits? count may be 0. */
 bool bc_ready_test(
 	const _Atomic uint64_t *bits, uint32_t first, uint32_t count);
+/* The chunk's bytes are in the data file. */
 void bc_ready_set(struct bc_ready *r, uint32_t chunk);
 /* Ready and durable bit; the generation moves. */
 void bc_ready_clear(struct bc_ready *r, uint32_t first, uint32_t count);

@@ -13,6 +13,7 @@
 
 #include "tests/async/engines.h"
 #include "tests/lib/blob_fixture.h"
+<<<<<<< HEAD
 
 /* ---- one read, waited for ---- */
 
@@ -90,6 +91,8 @@ static uint64_t total(struct bc_blob *b)
 	bc_blob_stats(b, &s);
 	return s.bytes_total;
 }
+=======
+>>>>>>> f35b254 (blob: test full disks, failing I/O and eviction under readers)
 
 /* ---- plain use ---- */
 
@@ -191,34 +194,6 @@ static void mixed(struct rt *rt)
 static void a_read_of_ready_and_missing_groups_is_right(void **state)
 {
 	on_engines(2, mixed);
-}
-
-static void gaps(struct rt *rt)
-{
-	struct fixture f;
-	char path[512];
-	uint8_t byte = 0xee, got[4096];
-	const struct bc_chunk *c;
-	int fd;
-
-	fixture_init(&f);
-	fixture_open(&f, rt);
-	expect_all(rt, &f, 50000);
-	wait_cached(f.b, total(f.b));
-	c = &bc_blob_map(f.b)->chunks[0];
-	fd = open(fixture_path(&f, "data", path), O_RDWR | O_CLOEXEC);
-	assert_true(fd >= 0);
-	assert_int_equal(pwrite(fd, &byte, 1, (off_t)(c->dev_off + c->len)), 1);
-	(void)close(fd);
-	assert_int_equal(read_at(rt, f.b, c->dev_off, got, 4096), 0);
-	assert_memory_equal(got, f.device + c->dev_off, 4096);
-	fixture_close(&f);
-	fixture_fini(&f);
-}
-
-static void what_no_chunk_covers_is_zeros_whatever_the_file_holds(void **state)
-{
-	on_engines(1, gaps);
 }
 
 /* ---- many at once ---- */
@@ -587,57 +562,6 @@ static void closing_cancels_and_drains(void **state)
 	on_engines(2, close_early);
 }
 
-/* ---- what goes wrong on disk ---- */
-
-static void truncated(struct rt *rt)
-{
-	struct fixture f;
-	char path[512];
-
-	fixture_init(&f);
-	fixture_open(&f, rt);
-	expect_all(rt, &f, 50000);
-	wait_cached(f.b, total(f.b));
-	assert_int_equal(truncate(fixture_path(&f, "data", path), 5000), 0);
-	/* The first store would make the file long again, with holes. */
-	expect_all(rt, &f, 50000);
-	wait_cached(f.b, total(f.b));
-	expect_all(rt, &f, 3000);
-	assert_true(atomic_load(&f.source->fetched) <= 2 * f.blob.len);
-	fixture_close(&f);
-	fixture_fini(&f);
-}
-
-static void a_cache_file_cut_short_under_us_is_fetched_again(void **state)
-{
-	on_engines(1, truncated);
-}
-
-static void bits_cut(struct rt *rt)
-{
-	struct fixture f;
-	char path[512];
-
-	fixture_init(&f);
-	fixture_open(&f, rt);
-	expect_all(rt, &f, 50000);
-	wait_cached(f.b, total(f.b));
-	assert_int_equal(truncate(fixture_path(&f, "ready", path), 0), 0);
-	expect_all(rt, &f, 50000);
-	expect_all(rt, &f, 9000);
-	fixture_close(&f);
-	fixture_open(&f, rt);
-	expect_all(rt, &f, 9000);
-	wait_cached(f.b, total(f.b));
-	fixture_close(&f);
-	fixture_fini(&f);
-}
-
-static void a_ready_file_cut_short_under_us_ends_caching_only(void **state)
-{
-	on_engines(1, bits_cut);
-}
-
 /* ---- memory ---- */
 
 static void no_memory(struct rt *rt)
@@ -684,8 +608,6 @@ int main(void)
 		cmocka_unit_test(neighbouring_groups_come_in_one_range),
 		cmocka_unit_test(bytes_behind_the_device_are_zeros),
 		cmocka_unit_test(a_read_of_ready_and_missing_groups_is_right),
-		cmocka_unit_test(
-			what_no_chunk_covers_is_zeros_whatever_the_file_holds),
 		cmocka_unit_test(sixty_four_readers_fetch_every_byte_once),
 		cmocka_unit_test(wrong_bytes_are_fetched_again),
 		cmocka_unit_test(what_stays_wrong_is_an_error_and_never_cached),
@@ -696,10 +618,6 @@ int main(void)
 			a_cancelled_read_ends_and_its_flight_still_fills_the_cache),
 		cmocka_unit_test(a_demand_that_joins_a_prefetch_promotes_it),
 		cmocka_unit_test(closing_cancels_and_drains),
-		cmocka_unit_test(
-			a_cache_file_cut_short_under_us_is_fetched_again),
-		cmocka_unit_test(
-			a_ready_file_cut_short_under_us_ends_caching_only),
 		cmocka_unit_test(any_failing_allocation_fails_one_read_at_most),
 	};
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * blobcache/store, cachefile: who may use a cache, files that are torn, other
- * boots, other processes, full and read-only disks.
+ * boots, other processes. Full and read-only disks: test_blob_disk.c.
  */
 #include <errno.h>
 #include <sched.h>
@@ -15,7 +15,10 @@
 
 #include <cmocka.h>
 
+<<<<<<< HEAD
 #include "tests/async/engines.h"
+=======
+>>>>>>> f35b254 (blob: test full disks, failing I/O and eviction under readers)
 #include "tests/lib/blob_fixture.h"
 
 /* Offsets in a ready file, as blobcache/README.md has them. */
@@ -452,193 +455,6 @@ static void nothing_is_stored_while_somebody_evicts(void **state)
 	cache_fini(&c);
 }
 
-/* ---- disks that refuse ---- */
-
-static bool can_mount;
-
-static void tiny_disk(const char *dir, const char *size)
-{
-	char options[64];
-
-	if (!can_mount)
-		skip();
-	(void)snprintf(options, sizeof(options), "mode=0700,size=%s", size);
-	assert_int_equal(mount("tmpfs", dir, "tmpfs", 0, options), 0);
-}
-
-struct waited {
-	struct bc_read r;
-	struct rt_op *op;
-};
-
-static void waited_done(struct bc_read *r)
-{
-	rt_block_on_done(container_of(r, struct waited, r)->op, r->result);
-}
-
-static void waited_start(void *arg, struct rt_op *op)
-{
-	struct waited *w = arg;
-	int r;
-
-	w->op = op;
-	r = bc_blob_read(&w->r);
-	if (r != -EINPROGRESS)
-		rt_block_on_done(op, r);
-}
-
-static void expect_all(struct rt *rt, struct fixture *f)
-{
-	uint8_t buf[20000];
-	size_t off;
-
-	for (off = 0; off < f->device_len; off += sizeof(buf)) {
-		struct waited w = {.r = {.blob = f->b,
-					   .off = off,
-					   .len = min_u64(sizeof(buf),
-						   f->device_len - off),
-					   .buf = buf,
-					   .done = waited_done}};
-
-		assert_int_equal(rt_block_on(rt, waited_start, &w), 0);
-		assert_memory_equal(buf, f->device + off, w.r.len);
-	}
-}
-
-/* Every size from nothing at all to nearly enough. */
-static void full_disk(struct rt *rt)
-{
-	static const char *const sizes[] = {
-		"4k", "16k", "64k", "100k", "200k", "300k", "400k"};
-	struct fixture f;
-	size_t i;
-
-	fixture_init(&f);
-	for (i = 0; i < ARRAY_LEN(sizes); i++) {
-		tiny_disk(f.dir, sizes[i]);
-		if (i < 2) {
-			/* Not even the directories may fit. */
-			if (bc_store_open(f.dir, &f.store, NULL) < 0) {
-				assert_int_equal(umount(f.dir), 0);
-				continue;
-			}
-			bc_store_close(f.store);
-		}
-		fixture_open(&f, rt);
-		expect_all(rt, &f);
-		expect_all(rt, &f);
-		fixture_close(&f);
-		fixture_open(&f, rt);
-		expect_all(rt, &f);
-		assert_true(bc_blob_cached_bytes(f.b) <
-			    f.map_file.len + f.device_len);
-		fixture_close(&f);
-		assert_int_equal(umount(f.dir), 0);
-	}
-	fixture_fini(&f);
-}
-
-static void a_full_disk_loses_only_the_caching(void **state)
-{
-	if (!can_mount)
-		skip();
-	on_engines(2, full_disk);
-}
-
-static void below_five_percent_free_nothing_is_cached(void **state)
-{
-	struct bc_store *s;
-	struct fixture f;
-	char path[128], *zeros;
-
-	fixture_init(&f);
-	tiny_disk(f.dir, "1m");
-	assert_int_equal(bc_store_open(f.dir, &s, NULL), 0);
-	assert_false(bc_store_is_full(s));
-	bc_store_close(s);
-	zeros = mem_zalloc(1020 << 10);
-	(void)snprintf(path, sizeof(path), "%s/ballast", f.dir);
-	FILE *out = fopen(path, "we");
-	assert_non_null(out);
-	assert_int_equal(fwrite(zeros, 1, 1000 << 10, out), 1000 << 10);
-	assert_int_equal(fclose(out), 0);
-	mem_free(zeros);
-	assert_int_equal(bc_store_open(f.dir, &s, NULL), 0);
-	assert_true(bc_store_is_full(s));
-	bc_store_close(s);
-	assert_int_equal(umount(f.dir), 0);
-	fixture_fini(&f);
-}
-
-static void read_only_disk(struct rt *rt)
-{
-	struct fixture f;
-	uint64_t had;
-
-	fixture_init(&f);
-	tiny_disk(f.dir, "4m");
-	fixture_open(&f, rt);
-	expect_all(rt, &f);
-	fixture_close(&f);
-	assert_int_equal(
-		mount(NULL, f.dir, NULL, MS_REMOUNT | MS_RDONLY, NULL), 0);
-	fixture_open(&f, rt);
-	assert_true(bc_store_is_read_only(f.store));
-	had = bc_blob_cached_bytes(f.b);
-	assert_true(had > 0);
-	expect_all(rt, &f);
-	assert_int_equal(atomic_load(&f.source->fetches), 0);
-	assert_int_equal(bc_store_put(f.store, "x", "x", 1, NULL), -EROFS);
-	fixture_close(&f);
-	assert_int_equal(umount(f.dir), 0);
-	/* Nothing there, and nothing can be made. */
-	tiny_disk(f.dir, "4m");
-	assert_int_equal(
-		mount(NULL, f.dir, NULL, MS_REMOUNT | MS_RDONLY, NULL), 0);
-	fixture_open(&f, rt);
-	expect_all(rt, &f);
-	assert_int_equal(bc_blob_cached_bytes(f.b), 0);
-	fixture_close(&f);
-	assert_int_equal(umount(f.dir), 0);
-	fixture_fini(&f);
-}
-
-static void a_read_only_cache_is_read_and_not_written(void **state)
-{
-	if (!can_mount)
-		skip();
-	on_engines(2, read_only_disk);
-}
-
-static void in_a_read_only_cache_bits_are_doubted_aside(void **state)
-{
-	struct cache c;
-
-	fixture_init(&c.f);
-	tiny_disk(c.f.dir, "4m");
-	cache_open(&c);
-	cache_fill(&c, 1);
-	cache_fill(&c, 2);
-	assert_int_equal(bc_cachefile_sync(&c.c), 0);
-	cache_fill(&c, 3);
-	cache_close(&c);
-	poke(&c.f, "ready", AT_BOOT_ID, "another boot was", 16);
-	assert_int_equal(
-		mount(NULL, c.f.dir, NULL, MS_REMOUNT | MS_RDONLY, NULL), 0);
-	cache_open(&c);
-	assert_true(bc_cachefile_is_ready(&c.c, 1, 2));
-	assert_false(bc_cachefile_is_ready(&c.c, 3, 1));
-	bc_cachefile_clear_ready(&c.c, 1);
-	assert_false(bc_cachefile_is_ready(&c.c, 1, 1));
-	assert_true(bc_cachefile_is_ready(&c.c, 2, 1));
-	bc_cachefile_set_ready(&c.c, 3);
-	assert_false(bc_cachefile_is_ready(&c.c, 3, 1));
-	assert_int_equal(bc_cachefile_store_begin(&c.c), -EROFS);
-	cache_close(&c);
-	assert_int_equal(umount(c.f.dir), 0);
-	fixture_fini(&c.f);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -658,17 +474,7 @@ int main(void)
 		cmocka_unit_test(a_stored_map_opens_by_its_id_and_is_mended),
 		cmocka_unit_test(two_openings_share_their_bits),
 		cmocka_unit_test(nothing_is_stored_while_somebody_evicts),
-		cmocka_unit_test(a_full_disk_loses_only_the_caching),
-		cmocka_unit_test(below_five_percent_free_nothing_is_cached),
-		cmocka_unit_test(a_read_only_cache_is_read_and_not_written),
-		cmocka_unit_test(in_a_read_only_cache_bits_are_doubted_aside),
 	};
 
-	/* Mounts of these tests are seen by nobody else and end with us. */
-	can_mount = unshare(CLONE_NEWNS) == 0 &&
-	            mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
-	if (!can_mount)
-		print_message("no mounts here: full and read-only disks are "
-			      "left out\n");
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <lz4.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -181,4 +182,82 @@ static inline char *fixture_path(
 	(void)snprintf(ret, 512, "%s/blobs/sha256/%s/%s/%s", f->dir,
 		digest_hex(&f->digest, b), digest_hex(&id, m), name);
 	return ret;
+}
+
+/* ---- one read, waited for ---- */
+
+struct one_read {
+	struct bc_read r;
+	struct rt_op *op;
+};
+
+static inline void one_read_done(struct bc_read *r)
+{
+	struct one_read *o = container_of(r, struct one_read, r);
+
+	rt_block_on_done(o->op, r->result);
+}
+
+static inline void one_read_start(void *arg, struct rt_op *op)
+{
+	struct one_read *o = arg;
+	int r;
+
+	o->op = op;
+	r = bc_blob_read(&o->r);
+	if (r != -EINPROGRESS)
+		rt_block_on_done(op, r);
+}
+
+/* On worker 0. buf may be NULL. */
+static inline int read_class(struct rt *rt, struct bc_blob *b, uint64_t off,
+	void *buf, size_t len, enum rt_class cls)
+{
+	struct one_read o = {.r = {.blob = b,
+				     .off = off,
+				     .len = len,
+				     .buf = buf,
+				     .cls = cls,
+				     .done = one_read_done}};
+
+	return (int)rt_block_on(rt, one_read_start, &o);
+}
+
+static inline int read_at(
+	struct rt *rt, struct bc_blob *b, uint64_t off, void *buf, size_t len)
+{
+	return read_class(rt, b, off, buf, len, RT_DEMAND);
+}
+
+/* The whole device in reads of step bytes. */
+static inline void expect_all(struct rt *rt, struct fixture *f, size_t step)
+{
+	uint8_t *buf = mem_alloc(step);
+	size_t off, n;
+
+	assert_non_null(buf);
+	for (off = 0; off < f->device_len; off += step) {
+		n = min_u64(step, f->device_len - off);
+		memset(buf, 0xa5, step);
+		assert_int_equal(read_at(rt, f->b, off, buf, step), 0);
+		assert_memory_equal(buf, f->device + off, n);
+		for (; n < step; n++)
+			assert_int_equal(buf[n], 0);
+	}
+	mem_free(buf);
+}
+
+/* Until the store that goes on beside the replies has ended. */
+static inline void wait_cached(struct bc_blob *b, uint64_t bytes)
+{
+	while (bc_blob_cached_bytes(b) < bytes)
+		sched_yield();
+}
+
+static inline uint64_t total(struct bc_blob *b)
+{
+	struct bc_blob_stats s;
+
+	bc_blob_stats(b, &s);
+	return s.bytes_total;
 }
