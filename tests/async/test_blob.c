@@ -281,15 +281,18 @@ static void run_readers(
 
 static void many_readers(struct rt *rt)
 {
+	unsigned long i, rounds = soak_count(8);
 	struct fixture f;
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
-	run_readers(rt, &f, 64, 5000);
-	/* Each byte once, however many asked. */
-	assert_int_equal(atomic_load(&f.source->fetched), f.blob.len);
-	fixture_close(&f);
-	fixture_fini(&f);
+	for (i = 0; i < rounds; i++) {
+		fixture_init(&f);
+		fixture_open(&f, rt);
+		run_readers(rt, &f, 64, 3000 + i * 1000);
+		/* Each byte once, however many asked. */
+		assert_int_equal(atomic_load(&f.source->fetched), f.blob.len);
+		fixture_close(&f);
+		fixture_fini(&f);
+	}
 }
 
 static void sixty_four_readers_fetch_every_byte_once(void **state)
