@@ -352,7 +352,7 @@ struct evictor {
 	struct bc_map map;
 	pthread_t thread;
 	atomic_bool stop;
-	unsigned rounds;
+	unsigned rounds, failed;
 };
 
 /*
@@ -363,17 +363,20 @@ static void evict(struct evictor *ev, int lock_fd, uint32_t chunk)
 {
 	static const uint8_t junk[4096] = {0xee, 0xee, 0xee};
 	const struct bc_chunk *c = &ev->map.chunks[chunk];
+	size_t len = min_u64(c->len, sizeof(junk));
+	bool failed;
 
 	if (flock(lock_fd, LOCK_EX) < 0)
 		return;
 	bc_ready_clear(&ev->file.bits, chunk, 1);
-	if (ev->rounds % 4)
-		(void)pwrite(ev->file.data.fd, junk,
-			min_u64(c->len, sizeof(junk)), (off_t)c->dev_off);
+	if (ev->rounds % 4 == 0)
+		failed = fallocate(ev->file.data.fd,
+				 FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				 (off_t)c->dev_off, c->len) < 0;
 	else
-		(void)fallocate(ev->file.data.fd,
-			FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			(off_t)c->dev_off, c->len);
+		failed = pwrite(ev->file.data.fd, junk, len,
+				 (off_t)c->dev_off) != (ssize_t)len;
+	ev->failed += failed;
 	(void)flock(lock_fd, LOCK_UN);
 	ev->rounds++;
 }
@@ -418,6 +421,7 @@ static void eviction(struct rt *rt)
 	atomic_store(&ev.stop, true);
 	assert_int_equal(pthread_join(ev.thread, NULL), 0);
 	assert_true(ev.rounds > 0);
+	assert_int_equal(ev.failed, 0);
 	expect_all(rt, &f, 10000);
 	bc_cachefile_close(&ev.file);
 	bc_map_close(&ev.map);
