@@ -40,11 +40,7 @@ int bc_blob_open(
  */
 void bc_blob_close(struct bc_blob *b);
 
-<<<<<<< HEAD
 /* What it was opened with; valid until it is closed. ANY_THREAD. */
-=======
-/* Borrowed, as the blob itself. ANY_THREAD. */
->>>>>>> f35b254 (blob: test full disks, failing I/O and eviction under readers)
 const struct bc_map *bc_blob_map(const struct bc_blob *b);
 /* The name it was opened with. ANY_THREAD. */
 const struct digest *bc_blob_digest(const struct bc_blob *b);

@@ -92,11 +92,7 @@ uint32_t bc_map_find(const struct bc_map *m, uint64_t off);
 
 struct bc_map_builder;
 
-<<<<<<< HEAD
 /* 0 or -ENOMEM. The caller owns it; NULL is fine to destroy. */
-=======
-/* 0 or -ENOMEM. */
->>>>>>> f35b254 (blob: test full disks, failing I/O and eviction under readers)
 int bc_map_builder_create(struct bc_map_builder **ret);
 /* Before or after bc_map_finish. NULL is fine. */
 void bc_map_builder_destroy(struct bc_map_builder *b);

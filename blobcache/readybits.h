@@ -35,11 +35,7 @@ void bc_ready_format(void *mem, const struct bc_map *map,
 int bc_ready_attach(
 	void *mem, size_t len, const struct bc_map *map, struct bc_ready *ret);
 
-<<<<<<< HEAD
 /* The boot that set its plain bits is this one. */
-=======
-/* Was it this boot that wrote last? */
->>>>>>> f35b254 (blob: test full disks, failing I/O and eviction under readers)
 bool bc_ready_is_boot(
 	const struct bc_ready *r, const uint8_t boot_id[BC_BOOT_ID_LEN]);
 /* Another boot wrote this: only durable bits count from now on. One caller at

@@ -15,10 +15,6 @@
 
 #include <cmocka.h>
 
-<<<<<<< HEAD
-#include "tests/async/engines.h"
-=======
->>>>>>> f35b254 (blob: test full disks, failing I/O and eviction under readers)
 #include "tests/lib/blob_fixture.h"
 
 /* Offsets in a ready file, as blobcache/README.md has them. */
