@@ -193,6 +193,69 @@ static void more_reads_than_memory_wait_their_turn(void **state)
 	on_engines(1, crowd_body);
 }
 
+enum { MASS = 2200 };
+
+struct mass {
+	struct world *w;
+	atomic_uint wrong;
+	int fd;
+};
+
+struct mass_reader {
+	pthread_t thread;
+	struct mass *m;
+	uint64_t off;
+};
+
+static void *mass_main(void *arg)
+{
+	struct mass_reader *r = arg;
+	uint8_t *buf = mem_alloc_aligned(4096, 4096), want[4096];
+
+	expect_bytes(r->m->w, inode_at(r->m->w, "big"), r->off, want, 4096);
+	if (pread(r->m->fd, buf, 4096, (off_t)r->off) != 4096 ||
+		memcmp(buf, want, 4096) != 0)
+		atomic_fetch_add(&r->m->wrong, 1);
+	mem_free(buf);
+	return NULL;
+}
+
+/* More requests than a worker holds: the rest stays in the kernel. */
+static void mass_body(struct rt *rt)
+{
+	static struct mass_reader r[MASS];
+	struct mass m = {.w = world_make(rt, false)};
+	struct stat st;
+	pthread_attr_t attr;
+	unsigned i;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 256 << 10);
+	m.fd = open(at(m.w, "big"), O_RDONLY | O_CLOEXEC | O_DIRECT);
+	for (i = 0; i < MASS; i++) {
+		r[i] = (struct mass_reader){.m = &m, .off = i * 4096ull};
+		assert_int_equal(
+			pthread_create(&r[i].thread, &attr, mass_main, &r[i]),
+			0);
+	}
+	pthread_attr_destroy(&attr);
+	gate_wait(m.w->gate, 1);
+	(void)poll(NULL, 0, 300); /* for the crowd to arrive */
+	gate_open(m.w->gate);
+	for (i = 0; i < MASS; i++)
+		pthread_join(r[i].thread, NULL);
+	assert_int_equal(atomic_load(&m.wrong), 0);
+	assert_int_equal(stat(at(m.w, "d/e/f"), &st), 0);
+	close(m.fd);
+	world_destroy(m.w);
+}
+
+static void more_reads_than_requests_stay_in_the_kernel(void **state)
+{
+	on_engines(1, mass_body);
+	on_engines(2, mass_body);
+}
+
 /* ---- the end of a mount ---- */
 
 static bool has_ended(struct world *w)
@@ -390,6 +453,7 @@ int main(void)
 		cmocka_unit_test(a_reader_that_waits_can_be_killed),
 		cmocka_unit_test(an_interrupted_read_says_eintr),
 		cmocka_unit_test(more_reads_than_memory_wait_their_turn),
+		cmocka_unit_test(more_reads_than_requests_stay_in_the_kernel),
 		cmocka_unit_test(an_unmount_ends_the_session),
 		cmocka_unit_test(stopping_gives_pending_reads_eio),
 		cmocka_unit_test(

@@ -590,6 +590,48 @@ static void some_requests_have_no_reply_and_unknown_ones_say_so(void **state)
 	assert_int_equal(send(f, &c, FW_RELEASE, 1, "", 0), 0);
 }
 
+static void end_cancelled(struct ld_fs_req *r)
+{
+	ld_fs_finish(r, r->cancel_error, 0);
+}
+
+/* A request that waits, with this number. */
+static void hold(struct fixture *f, struct call *c, uint64_t unique)
+{
+	*c = (struct call){.r = {.fs = &f->fs,
+				   .ops = &ops,
+				   .counters = &f->counters,
+				   .opcode = FW_READ,
+				   .unique = unique,
+				   .on_cancel = end_cancelled}};
+	ld_fs_hold(&c->r);
+}
+
+static void an_interrupt_that_comes_first_finds_its_request(void **state)
+{
+	struct fixture *f = *state;
+	struct call c;
+	uint64_t i;
+
+	for (i = 1; i <= LD_FS_EARLY_INTERRUPTS; i++)
+		ld_fs_interrupt(&f->fs, i * 2);
+	for (i = LD_FS_EARLY_INTERRUPTS; i > 0; i--) {
+		hold(f, &c, i * 2);
+		assert_int_equal(c.replies, 1);
+		assert_int_equal(c.error, -EINTR);
+		assert_int_equal(c.frees, 1);
+	}
+	/* Each counts once, and others are left alone. */
+	hold(f, &c, 2);
+	assert_int_equal(c.replies, 0);
+	ld_fs_hold(&c.r);
+	ld_fs_cancel(&c.r, -EIO);
+	assert_int_equal(c.replies, 1);
+	assert_int_equal(c.error, -EIO);
+	assert_int_equal(c.frees, 1);
+	assert_int_equal(atomic_load(&f->counters.read_errors), 1);
+}
+
 static void requests_of_every_kind_and_length_are_answered(void **state)
 {
 	static const uint8_t fills[] = {0x00, 0x01, 0x2e, 0x61, 0xff};
@@ -637,6 +679,7 @@ int main(void)
 		FS_TEST(opens_are_never_asked_again_where_the_kernel_can),
 		FS_TEST(statfs_shows_the_image),
 		FS_TEST(some_requests_have_no_reply_and_unknown_ones_say_so),
+		FS_TEST(an_interrupt_that_comes_first_finds_its_request),
 		FS_TEST(requests_of_every_kind_and_length_are_answered),
 	};
 
