@@ -260,18 +260,25 @@ static bool may_take(const struct ld_dev *d)
 	return d->idle_reqs || d->req_count < DEV_MAX_REQS;
 }
 
-static void dev_end(struct ld_dev *d, int rc)
+/* Unmounted: there will be nothing more. */
+static void dev_end(struct ld_dev *d)
 {
 	uint64_t one = 1;
 
-	if (rc != -ENODEV && rc != -ECONNABORTED)
-		log_error("cannot read requests (error %d), this worker stops "
-			  "taking them",
-			-rc);
 	d->ended = true;
 	/* Cannot fail: the counter is far from full. */
 	if (write(d->s->ended_fd, &one, sizeof(one)) < 0)
 		log_error("cannot tell that the file system was unmounted");
+}
+
+/* Memory was short in the kernel, for one. The request has got its error. */
+static void read_failed(struct ld_dev *d, int rc)
+{
+	static uint64_t warned_ms;
+
+	if (log_ratelimit(&warned_ms, 5000))
+		log_warn("cannot read a request (error %d), trying again", -rc);
+	rt_timer_start(d->worker, &d->retry, DEV_RETRY_MS);
 }
 
 static void on_poll(struct rt_op *op)
@@ -375,8 +382,10 @@ static bool dev_step(struct ld_dev *d)
 		return true;
 	if (rc == -EAGAIN)
 		arm(d);
+	else if (rc == -ENODEV || rc == -ECONNABORTED)
+		dev_end(d);
 	else
-		dev_end(d, rc);
+		read_failed(d, rc);
 	return false;
 }
 
