@@ -188,6 +188,8 @@ void ld_daemon_ready(struct ld_daemon *d)
 	struct err ok = {0};
 
 	notify_service_manager();
+	/* what we start later must not speak for us */
+	(void)unsetenv("NOTIFY_SOCKET");
 	if (d->report_fd < 0)
 		return;
 	null_fd(STDERR_FILENO);
