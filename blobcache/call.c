@@ -13,7 +13,7 @@
  * retries by retry.h. A cancelled call leaves every state at once, except SENT,
  * where the transfer is cancelled and ends the call.
  */
-#include "blobcache/call.h"
+#include "blobcache/call_int.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -37,10 +37,6 @@
 #define STALL_MS 30000
 #define HASTY_STALL_MS 10000
 
-enum { C_NEW, C_SENT, C_AUTH, C_WAIT, C_END };
-
-static void call_send(struct bc_call *c);
-
 /* ---- the end ---- */
 
 static void forget_request(struct bc_call *c)
@@ -60,144 +56,19 @@ static void call_finish(struct bc_call *c, int result)
 	c->done(c);
 }
 
-static void finish_here(struct bc_call *c, int result)
+void bc_call_end(struct bc_call *c, int result)
 {
 	(void)err_set(&c->err, result, "%s",
 		result == -ECANCELED ? "cancelled" : "out of memory");
 	call_finish(c, result);
 }
 
-/* The server spoken to, for messages: "host[:port]" of the URL. */
-static char *host_text(const struct bc_call *c, char *out, size_t cap)
-{
-	const char *p = c->url ? strstr(c->url, "://") : NULL;
-
-	if (p)
-		(void)snprintf(
-			out, cap, "%.*s", (int)strcspn(p + 3, "/?#"), p + 3);
-	else
-		(void)snprintf(out, cap, "%s", c->remote->host);
-	return out;
-}
-
-static int say_refused(struct bc_call *c)
-{
-	char places[320] = "";
-
-	if (c->is_away)
-		return err_set_kind(&c->err, ERR_REFUSED, -EACCES,
-			"the storage behind '%s' refused access (status %ld)",
-			c->remote->label, c->t.status);
-	if (c->remote->auth)
-		bc_auth_looked_in(c->remote->auth, places, sizeof(places));
-	if (!places[0])
-		return err_set_kind(&c->err, ERR_REFUSED, -EACCES,
-			"access to '%s' was refused", c->remote->label);
-	return err_set_kind(&c->err, ERR_REFUSED, -EACCES,
-		"access to '%s' was refused; looked for credentials in %s",
-		c->remote->label, places);
-}
-
-static int say_failure(struct bc_call *c, enum bc_verdict v)
-{
-	const char *words = c->t.error[0] ? c->t.error : "no answer";
-	struct err *e = &c->err;
-	char host[300];
-
-	(void)host_text(c, host, sizeof(host));
-	switch (v) {
-	case BC_FAIL_REACH:
-		return err_set(e, -EHOSTUNREACH, "cannot reach '%s' (%s)", host,
-			words);
-	case BC_FAIL_BROKE:
-		return err_set(
-			e, -EIO, "no full answer from '%s' (%s)", host, words);
-	case BC_FAIL_TLS:
-		return err_set(e, -EHOSTUNREACH,
-			"no TLS connection with '%s' (%s); --plain-http allows "
-			"plain HTTP",
-			host, words);
-	case BC_FAIL_TRUST:
-		return err_set(e, -EKEYREJECTED,
-			"the certificate of '%s' is not trusted (%s); its "
-			"authority can be given by --cert-dir",
-			host, words);
-	case BC_FAIL_PROTO:
-		if (c->t.result == -E2BIG)
-			return err_set(e, -E2BIG,
-				"the answer of '%s' is too large", host);
-		return err_set_kind(e, ERR_FAILED, -EPROTO,
-			"'%s' breaks HTTP (%s)", host, words);
-	default:
-		return err_set(e, c->t.result, "%s", words);
-	}
-}
-
-static int say_status(struct bc_call *c, enum bc_verdict v)
-{
-	struct err *e = &c->err;
-	char host[300];
-
-	(void)host_text(c, host, sizeof(host));
-	switch (v) {
-	case BC_ANSWER_UNAUTHORIZED:
-	case BC_ANSWER_FORBIDDEN:
-		return say_refused(c);
-	case BC_ANSWER_MISSING:
-		return err_set_kind(e, ERR_NOT_FOUND, -ENOENT,
-			"'%s' was not found (status 404)",
-			c->remote->label);
-	case BC_ANSWER_BUSY:
-	case BC_ANSWER_FAULT:
-		return err_set(e, -EIO,
-			"'%s' answered with status %ld too often", host,
-			c->t.status);
-	case BC_ANSWER_BAD_RANGE:
-		return err_set_kind(e, ERR_FAILED, -EPROTO,
-			"'%s' has not the range that was asked for: the object "
-			"is shorter than it should be",
-			host);
-	default:
-		return err_set_kind(e, ERR_FAILED, -EPROTO,
-			"'%s' answered with status %ld", host, c->t.status);
-	}
-}
-
 static void call_fail(struct bc_call *c, enum bc_verdict v)
 {
-	int rc;
-
-	if (c->is_auth_failure)
-		rc = c->err.code;
-	else
-		rc = c->t.result < 0 ? say_failure(c, v) : say_status(c, v);
-	call_finish(c, rc);
+	call_finish(c, bc_call_say(c, v));
 }
 
 /* ---- waiting for the next try ---- */
-
-static void say_down(struct bc_call *c)
-{
-	struct bc_remote *r = c->remote;
-	char host[300];
-
-	if (r->is_down)
-		return;
-	r->is_down = true;
-	if (c->is_auth_failure)
-		log_warn("%s, retrying", c->err.text);
-	else
-		log_warn("cannot reach '%s' (%s), retrying",
-			host_text(c, host, sizeof(host)), c->t.error);
-}
-
-static void say_up(struct bc_call *c)
-{
-	if (!c->remote->is_down)
-		return;
-	c->remote->is_down = false;
-	log_warn("'%s' can be reached again", c->remote->label);
-}
 
 static uint32_t random_bits(void)
 {
@@ -218,21 +89,19 @@ static void call_retry(struct bc_call *c, enum bc_verdict v)
 	c->attempt++;
 	delay = bc_retry_delay_ms(
 		c->attempt, c->t.retry_after_ms, random_bits());
+	/* What a try without any answer took was a wait already. */
+	if (v == BC_FAIL_REACH)
+		delay -= min_u64(delay - 1, now - c->sent_ms);
 	if (!bc_retry_may(
 		    v, now - c->first_failure_ms, delay, c->patience_ms)) {
 		call_fail(c, v);
 		return;
 	}
 	if (v == BC_FAIL_REACH && c->patience_ms > BC_COLD_PATIENCE_MS)
-		say_down(c);
+		bc_call_say_down(c);
 	bc_net_count_retry(c->remote->net);
 	c->state = C_WAIT;
 	bc_net_timer_start(c->remote->net, &c->timer, delay);
-}
-
-static void call_wake(struct bc_net_timer *t)
-{
-	call_send(container_of(t, struct bc_call, timer));
 }
 
 /* ---- redirects and targets ---- */
@@ -258,7 +127,7 @@ static void target_remember(struct bc_call *c)
 {
 	struct bc_target *t = c->target;
 
-	if (!t || !c->is_away || t->url)
+	if (!t || !c->is_redirected || t->url)
 		return;
 	t->url = mem_strdup(c->url); /* without memory it is asked again */
 	t->gen++;
@@ -270,18 +139,18 @@ static void call_go_home(struct bc_call *c)
 	mem_free(c->url);
 	c->url = NULL;
 	c->hops = 0;
-	c->is_away = false;
+	c->is_redirected = false;
 }
 
 /* Once: a URL that came from a redirect does not work (any more). */
 static bool call_retarget(struct bc_call *c)
 {
-	if (!c->is_away || c->was_retargeted)
+	if (!c->is_redirected || c->was_retargeted)
 		return false;
 	c->was_retargeted = true;
 	target_forget(c);
 	call_go_home(c);
-	call_send(c);
+	bc_call_send(c);
 	return true;
 }
 
@@ -291,7 +160,7 @@ static void refuse_redirect(struct bc_call *c, const char *why)
 
 	call_finish(c,
 		err_set_kind(&c->err, ERR_FAILED, -EPROTO, "'%s' redirects %s",
-			host_text(c, host, sizeof(host)), why));
+			bc_call_host(c, host, sizeof(host)), why));
 }
 
 static void call_redirect(struct bc_call *c)
@@ -309,7 +178,7 @@ static void call_redirect(struct bc_call *c)
 	}
 	rc = bc_url_join(c->url, c->t.location, &next);
 	if (rc == -ENOMEM) {
-		finish_here(c, rc);
+		bc_call_end(c, rc);
 		return;
 	}
 	if (rc < 0) {
@@ -323,8 +192,8 @@ static void call_redirect(struct bc_call *c)
 	}
 	mem_free(c->url);
 	c->url = next;
-	c->is_away = true;
-	call_send(c);
+	c->is_redirected = true;
+	bc_call_send(c);
 }
 
 /* ---- authorization ---- */
@@ -336,11 +205,11 @@ static void auth_ready(
 	enum bc_verdict v = bc_retry_judge(result, 200);
 
 	if (result == 0) {
-		call_send(c);
+		bc_call_send(c);
 		return;
 	}
 	if (result == -EACCES) {
-		call_finish(c, say_refused(c));
+		call_finish(c, bc_call_say_refused(c));
 		return;
 	}
 	c->err = *err;
@@ -376,7 +245,7 @@ static void call_renew(struct bc_call *c, enum bc_verdict v)
 	if (rc == -EINPROGRESS)
 		return;
 	if (rc == 0)
-		call_send(c);
+		bc_call_send(c);
 	else
 		call_fail(c, v);
 }
@@ -409,18 +278,32 @@ static bool call_is_http(struct bc_call *c)
 	}
 }
 
+/* Is that the server itself, to which credentials and certificates belong? */
+static bool call_is_home(struct bc_call *c)
+{
+	char home[BC_ORIGIN_MAX];
+	int n;
+
+	if (!c->is_redirected)
+		return true;
+	n = snprintf(home, sizeof(home), "%s://%s",
+		call_is_http(c) ? "http" : "https", c->remote->host);
+	return n > 0 && (size_t)n < sizeof(home) &&
+	       bc_url_is_same_origin(home, c->url);
+}
+
 static int call_choose_url(struct bc_call *c)
 {
 	const struct bc_target *t = c->target;
 
-	c->is_probe = !c->is_away && c->remote->scheme == BC_SCHEME_PROBE;
-	if (c->url && c->is_away)
+	c->is_probe = !c->is_redirected && c->remote->scheme == BC_SCHEME_PROBE;
+	if (c->url && c->is_redirected)
 		return 0;
 	mem_free(c->url);
 	if (t && t->url && !c->was_retargeted) {
 		c->url = mem_strdup(t->url);
 		c->target_gen = t->gen;
-		c->is_away = true;
+		c->is_redirected = true;
 		c->is_probe = false;
 		return c->url ? 0 : -ENOMEM;
 	}
@@ -476,20 +359,22 @@ static void fill_transfer(struct bc_call *c)
 	set_patience(c);
 }
 
-static void call_send(struct bc_call *c)
+void bc_call_send(struct bc_call *c)
 {
 	int rc;
 
 	if (atomic_load(&c->is_cancelled)) {
-		finish_here(c, -ECANCELED);
+		bc_call_end(c, -ECANCELED);
 		return;
 	}
 	if (atomic_load(&c->is_promoted))
 		c->cls = RT_DEMAND;
 	c->is_auth_failure = false;
 	rc = call_choose_url(c);
-	if (rc == 0)
+	if (rc == 0) {
+		c->is_away = !call_is_home(c);
 		rc = call_authorize(c);
+	}
 	if (rc == -EINPROGRESS) {
 		c->state = C_AUTH;
 		return;
@@ -499,11 +384,12 @@ static void call_send(struct bc_call *c)
 		rc = c->accept_header ? 0 : -ENOMEM;
 	}
 	if (rc < 0) {
-		finish_here(c, rc);
+		bc_call_end(c, rc);
 		return;
 	}
 	fill_transfer(c);
 	c->state = C_SENT;
+	c->sent_ms = clock_ms();
 	bc_net_start(c->remote->net, &c->t);
 }
 
@@ -525,7 +411,7 @@ static bool call_probe(struct bc_call *c, enum bc_verdict v)
 	c->is_http_probe = !c->is_http_probe;
 	if (!c->is_http_probe)
 		return false; /* both have failed */
-	call_send(c);
+	bc_call_send(c);
 	return true;
 }
 
@@ -583,17 +469,17 @@ static void call_answered(struct bc_transfer *t)
 	enum bc_verdict v = bc_retry_judge(t->result, t->status);
 
 	if (t->result == -ECANCELED || atomic_load(&c->is_cancelled)) {
-		finish_here(c, -ECANCELED);
+		bc_call_end(c, -ECANCELED);
 		return;
 	}
 	if (t->result == -ENOMEM) {
-		finish_here(c, -ENOMEM);
+		bc_call_end(c, -ENOMEM);
 		return;
 	}
 	if (call_probe(c, v))
 		return;
 	if (t->result == 0 && !c->is_away)
-		say_up(c);
+		bc_call_say_up(c);
 	/* A size probe is content with the headers of a whole answer. */
 	if (t->range_ignored && !c->buf) {
 		target_remember(c);
@@ -603,138 +489,9 @@ static void call_answered(struct bc_transfer *t)
 	if (t->range_ignored && !t->accept_whole) {
 		bc_net_host_set_no_ranges(c->remote->net, c->url);
 		if (bc_net_host_has_no_ranges(c->remote->net, c->url)) {
-			call_send(c);
+			bc_call_send(c);
 			return;
 		}
 	}
 	call_judge(c, v);
-}
-
-/* ---- from outside ---- */
-
-static void call_begin(struct bc_net_timer *t)
-{
-	struct bc_call *c = container_of(t, struct bc_call, timer);
-
-	list_init(&c->node);
-	list_push_back(&c->remote->calls, &c->node);
-	c->timer.fire = call_wake;
-	call_send(c);
-}
-
-void bc_call_start(struct bc_call *c)
-{
-	c->result = 0;
-	c->err = (struct err){0};
-	atomic_store(&c->is_cancelled, false);
-	atomic_store(&c->is_promoted, false);
-	c->state = C_NEW;
-	c->url = c->auth_header = c->accept_header = NULL;
-	c->got = c->first_failure_ms = c->target_gen = 0;
-	c->attempt = c->hops = 0;
-	c->is_away = c->is_probe = c->is_http_probe = false;
-	c->was_challenged = c->was_renewed = c->was_retargeted = false;
-	c->is_auth_failure = false;
-	c->timer = (struct bc_net_timer){.fire = call_begin};
-	c->waiter = (struct bc_auth_waiter){0};
-	bc_net_timer_start(c->remote->net, &c->timer, 0);
-}
-
-/* Look for calls that somebody cancelled or promoted. */
-static void remote_sweep(struct bc_net_timer *t)
-{
-	struct bc_remote *r = container_of(t, struct bc_remote, sweep);
-
-	list_for_each_safe(it, &r->calls) {
-		struct bc_call *c = container_of(it, struct bc_call, node);
-
-		if (atomic_load(&c->is_promoted) && c->cls != RT_DEMAND) {
-			c->cls = RT_DEMAND;
-			if (c->state == C_SENT)
-				bc_net_promote(r->net, &c->t);
-		}
-		if (!atomic_load(&c->is_cancelled))
-			continue;
-		if (c->state == C_SENT) {
-			bc_net_cancel(r->net, &c->t);
-			continue;
-		}
-		bc_net_timer_stop(r->net, &c->timer);
-		bc_auth_leave(&c->waiter);
-		finish_here(c, -ECANCELED);
-	}
-}
-
-void bc_call_cancel(struct bc_call *c)
-{
-	atomic_store(&c->is_cancelled, true);
-	bc_net_timer_start(c->remote->net, &c->remote->sweep, 0);
-}
-
-void bc_call_promote(struct bc_call *c)
-{
-	atomic_store(&c->is_promoted, true);
-	bc_net_timer_start(c->remote->net, &c->remote->sweep, 0);
-}
-
-struct call_wait {
-	pthread_mutex_t lock;
-	pthread_cond_t ended;
-	bool is_ended;
-};
-
-static void run_ended(struct bc_call *c)
-{
-	struct call_wait *w = c->wait;
-
-	pthread_mutex_lock(&w->lock);
-	w->is_ended = true;
-	pthread_cond_signal(&w->ended);
-	pthread_mutex_unlock(&w->lock);
-}
-
-int bc_call_run(struct bc_call *c)
-{
-	struct call_wait w = {.is_ended = false};
-	int rc = bc_net_ensure(c->remote->net);
-
-	if (rc < 0)
-		return err_set(&c->err, rc, "cannot start the net thread");
-	pthread_mutex_init(&w.lock, NULL);
-	pthread_cond_init(&w.ended, NULL);
-	c->wait = &w;
-	c->done = run_ended;
-	bc_call_start(c);
-	pthread_mutex_lock(&w.lock);
-	while (!w.is_ended)
-		pthread_cond_wait(&w.ended, &w.lock);
-	pthread_mutex_unlock(&w.lock);
-	pthread_cond_destroy(&w.ended);
-	pthread_mutex_destroy(&w.lock);
-	return c->result;
-}
-
-void bc_call_fini(struct bc_call *c)
-{
-	bc_transfer_fini(&c->t);
-}
-
-void bc_remote_init(struct bc_remote *r)
-{
-	list_init(&r->calls);
-	r->sweep = (struct bc_net_timer){.fire = remote_sweep};
-	r->is_down = false;
-}
-
-void bc_remote_fini(struct bc_remote *r)
-{
-	bc_auth_destroy(r->auth);
-	if (r->net)
-		bc_net_barrier(r->net); /* a sweep may still be due */
-	mem_free(r->host);
-	mem_free(r->label);
-	mem_free((char *)r->tls.ca_file);
-	mem_free((char *)r->tls.cert_file);
-	mem_free((char *)r->tls.key_file);
-	*r = (struct bc_remote){0};
 }

@@ -83,9 +83,10 @@ struct bc_call {
 	unsigned state;
 	char *url; /* of the transfer on its way */
 	char *auth_header, *accept_header;
-	uint64_t auth_gen, target_gen, got, first_failure_ms;
+	uint64_t auth_gen, target_gen, got, first_failure_ms, sent_ms;
 	unsigned attempt, hops;
-	bool is_away; /* url came from a redirect */
+	bool is_redirected; /* url came from a redirect, now or earlier */
+	bool is_away;       /* ... and is another server's */
 	bool is_probe, is_http_probe;
 	bool was_challenged, was_renewed, was_retargeted;
 	bool is_auth_failure; /* err says already why */

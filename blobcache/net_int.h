@@ -73,6 +73,14 @@ struct bc_net {
 	unsigned spare_count;
 };
 
+/* ---- net.c ---- */
+
+/*
+ * Make the thread if it is not there yet, and wake it. The lock is held. 0 or
+ * -EAGAIN. ANY_THREAD.
+ */
+int net_wake_locked(struct bc_net *n);
+
 /* ---- net_host.c; all ON_NET ---- */
 
 /* NULL: out of memory, or no URL of ours. */
@@ -95,3 +103,12 @@ void net_job_finish(struct net_job *j, CURLcode code);
 void net_job_abort(struct net_job *j, int result, const char *words);
 /* Too slow now? */
 bool net_job_is_stalled(struct net_job *j, uint64_t now_ms);
+
+/* ---- net_answer.c; all ON_NET ---- */
+
+/* libcurl's callbacks; arg is the job. */
+size_t net_on_header(char *p, size_t size, size_t count, void *arg);
+/* The same for the body. */
+size_t net_on_body(char *p, size_t size, size_t count, void *arg);
+/* The answer is complete: is it what was asked for? 0, or j->result. */
+int net_check_end(struct net_job *j);

@@ -513,6 +513,22 @@ static void the_storage_never_sees_the_authorization(void **state)
 	bc_registry_close(r);
 }
 
+static void a_redirect_within_the_registry_keeps_it(void **state)
+{
+	const char *file =
+		auth_file("{\"auths\":{\"127.0.0.1:%d\":{\"auth\":\"%s\"}}}",
+			faults.port[0], USER_AUTH);
+	struct bc_registry *r =
+		open_registry(faults.port[0], "hop-bearer", file);
+	struct bc_source *s = fault_blob(r);
+
+	assert_int_equal(fetch_range(rt, s, 0, 1000), 0);
+	mem_free(fetch_text(net, faults.port[0], "/_revoke"));
+	assert_int_equal(fetch_range(rt, s, 5000, 1000), 0);
+	bc_source_destroy(s);
+	bc_registry_close(r);
+}
+
 static void https_on_loopback_goes_before_http(void **state)
 {
 	char cert_dir[256];
@@ -577,6 +593,7 @@ int main(void)
 		cmocka_unit_test(an_identity_token_is_posted),
 		cmocka_unit_test(an_anonymous_token_is_enough_where_it_is),
 		cmocka_unit_test(the_storage_never_sees_the_authorization),
+		cmocka_unit_test(a_redirect_within_the_registry_keeps_it),
 		cmocka_unit_test(https_on_loopback_goes_before_http),
 		cmocka_unit_test(no_secret_was_logged),
 	};

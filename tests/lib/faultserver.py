@@ -32,7 +32,8 @@ that exact path, after which it is served properly:
     /store/EPOCH/...      a signed URL; refused once its epoch is over; 400 when
                           it sees an Authorization header
     /v2/NAME/...          a registry; NAME says who may read: open, basic,
-                          bearer, identity; signed-bearer redirects to the store
+                          bearer, identity; signed-bearer redirects to the
+                          store, hop-bearer to itself with "?hop"
 
     /token                the token server of bearer and identity
     /_expire/CODE         signed URLs made until now answer with CODE
@@ -252,6 +253,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.challenge(name)
         if name.startswith("signed"):
             return self.do_signed()
+        if name.startswith("hop") and not self.path.endswith("?hop"):
+            return self.redirect(self.path + "?hop")
         self.ok()
 
     def do_token(self, query, form):

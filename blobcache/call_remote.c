@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How calls are started, promoted and cancelled from other threads.
+ *
+ * A call belongs to the net thread from its first timer on. Who wants something
+ * of it sets a flag and starts the sweep of its remote, which looks through all
+ * calls of that remote: so nothing has to be queued that could be gone.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+
+#include "blobcache/call_int.h"
+#include "runtime/base/mem.h"
+
+static void call_wake(struct bc_net_timer *t)
+{
+	bc_call_send(container_of(t, struct bc_call, timer));
+}
+
+static void call_begin(struct bc_net_timer *t)
+{
+	struct bc_call *c = container_of(t, struct bc_call, timer);
+
+	list_init(&c->node);
+	list_push_back(&c->remote->calls, &c->node);
+	c->timer.fire = call_wake;
+	bc_call_send(c);
+}
+
+void bc_call_start(struct bc_call *c)
+{
+	c->result = 0;
+	c->err = (struct err){0};
+	atomic_store(&c->is_cancelled, false);
+	atomic_store(&c->is_promoted, false);
+	c->state = C_NEW;
+	c->url = c->auth_header = c->accept_header = NULL;
+	c->got = c->sent_ms = c->first_failure_ms = c->target_gen = 0;
+	c->attempt = c->hops = 0;
+	c->is_redirected = c->is_away = c->is_probe = c->is_http_probe = false;
+	c->was_challenged = c->was_renewed = c->was_retargeted = false;
+	c->is_auth_failure = false;
+	c->timer = (struct bc_net_timer){.fire = call_begin};
+	c->waiter = (struct bc_auth_waiter){0};
+	bc_net_timer_start(c->remote->net, &c->timer, 0);
+}
+
+/* Look for calls that somebody cancelled or promoted. */
+static void remote_sweep(struct bc_net_timer *t)
+{
+	struct bc_remote *r = container_of(t, struct bc_remote, sweep);
+
+	list_for_each_safe(it, &r->calls) {
+		struct bc_call *c = container_of(it, struct bc_call, node);
+
+		if (atomic_load(&c->is_promoted) && c->cls != RT_DEMAND) {
+			c->cls = RT_DEMAND;
+			if (c->state == C_SENT)
+				bc_net_promote(r->net, &c->t);
+		}
+		if (!atomic_load(&c->is_cancelled))
+			continue;
+		if (c->state == C_SENT) {
+			bc_net_cancel(r->net, &c->t);
+			continue;
+		}
+		bc_net_timer_stop(r->net, &c->timer);
+		bc_auth_leave(&c->waiter);
+		bc_call_end(c, -ECANCELED);
+	}
+}
+
+void bc_call_cancel(struct bc_call *c)
+{
+	atomic_store(&c->is_cancelled, true);
+	bc_net_timer_start(c->remote->net, &c->remote->sweep, 0);
+}
+
+void bc_call_promote(struct bc_call *c)
+{
+	atomic_store(&c->is_promoted, true);
+	bc_net_timer_start(c->remote->net, &c->remote->sweep, 0);
+}
+
+struct call_wait {
+	pthread_mutex_t lock;
+	pthread_cond_t ended;
+	bool is_ended;
+};
+
+static void run_ended(struct bc_call *c)
+{
+	struct call_wait *w = c->wait;
+
+	pthread_mutex_lock(&w->lock);
+	w->is_ended = true;
+	pthread_cond_signal(&w->ended);
+	pthread_mutex_unlock(&w->lock);
+}
+
+int bc_call_run(struct bc_call *c)
+{
+	struct call_wait w = {.is_ended = false};
+	int rc = bc_net_ensure(c->remote->net);
+
+	if (rc < 0)
+		return err_set(&c->err, rc, "cannot start the net thread");
+	pthread_mutex_init(&w.lock, NULL);
+	pthread_cond_init(&w.ended, NULL);
+	c->wait = &w;
+	c->done = run_ended;
+	bc_call_start(c);
+	pthread_mutex_lock(&w.lock);
+	while (!w.is_ended)
+		pthread_cond_wait(&w.ended, &w.lock);
+	pthread_mutex_unlock(&w.lock);
+	pthread_cond_destroy(&w.ended);
+	pthread_mutex_destroy(&w.lock);
+	return c->result;
+}
+
+void bc_call_fini(struct bc_call *c)
+{
+	bc_transfer_fini(&c->t);
+}
+
+void bc_remote_init(struct bc_remote *r)
+{
+	list_init(&r->calls);
+	r->sweep = (struct bc_net_timer){.fire = remote_sweep};
+	r->is_down = false;
+}
+
+void bc_remote_fini(struct bc_remote *r)
+{
+	bc_auth_destroy(r->auth);
+	if (r->net)
+		bc_net_barrier(r->net); /* a sweep may still be due */
+	mem_free(r->host);
+	mem_free(r->label);
+	mem_free((char *)r->tls.ca_file);
+	mem_free((char *)r->tls.cert_file);
+	mem_free((char *)r->tls.key_file);
+	*r = (struct bc_remote){0};
+}
