@@ -445,43 +445,77 @@ static void proxies_come_from_the_environment(void **state)
 	}
 }
 
-static void nginx_serves_ranges(void **state)
+/* nginx on two ports, the second with TLS and HTTP/2; a file "f" in dir. */
+static void nginx_start(struct server *s, const char *dir)
 {
-	char dir[] = "/tmp/sluice-nginx-XXXXXX", conf[512], url[100];
-	char *argv[] = {(char *)"/usr/sbin/nginx", (char *)"-p", dir,
+	char conf[512], text[2048];
+	char *argv[] = {(char *)"/usr/sbin/nginx", (char *)"-p", (char *)dir,
 		(char *)"-c", conf, NULL};
-	int port = free_port();
-	struct server nginx = {0};
-	struct fetching g[16];
-	struct bc_source *s;
-	struct err e = {0};
-	char text[1024];
 
-	assert_non_null(mkdtemp(dir));
-	assert_int_equal(chmod(dir, 0755), 0);
 	must_run("/usr/bin/python3 -c 'open(\"%s/f\",\"wb\").write("
 		 "(bytes(range(251))*40000)[:9000000])'",
 		dir);
+	s->port[0] = free_port();
+	s->port[1] = free_port();
 	(void)snprintf(text, sizeof(text),
 		"daemon off; pid %s/pid; error_log /dev/null; events {}\n"
-		"http { access_log off; client_body_temp_path %s/b;\n"
-		"proxy_temp_path %s/p; fastcgi_temp_path %s/c;\n"
-		"uwsgi_temp_path %s/u; scgi_temp_path %s/s;\n"
-		"server { listen 127.0.0.1:%d; root %s; } }\n",
-		dir, dir, dir, dir, dir, dir, port, dir);
+		"http { log_format p '$server_protocol'; access_log %s/log p;\n"
+		"client_body_temp_path %s/b; proxy_temp_path %s/p;\n"
+		"fastcgi_temp_path %s/c; uwsgi_temp_path %s/u;\n"
+		"scgi_temp_path %s/s;\n"
+		"ssl_certificate %s;\n"
+		"ssl_certificate_key %.*s/server.pem;\n"
+		"server { listen 127.0.0.1:%d; root %s; }\n"
+		"server { listen 127.0.0.1:%d ssl http2; root %s; } }\n",
+		dir, dir, dir, dir, dir, dir, dir, faults.crt,
+		(int)(strrchr(faults.crt, '/') - faults.crt), faults.crt,
+		s->port[0], dir, s->port[1], dir);
 	(void)snprintf(conf, sizeof(conf), "%s/conf", dir);
 	write_text(conf, text, 0644);
-	server_spawn(&nginx, argv, NULL);
-	wait_for_port(port);
-	(void)snprintf(url, sizeof(url), "http://127.0.0.1:%d/f", port);
-	assert_int_equal(bc_http_source_open(net, NULL, url, 0, &s, &e), 0);
+	server_spawn(s, argv, NULL);
+	wait_for_port(s->port[0]);
+	wait_for_port(s->port[1]);
+}
+
+static void nginx_reads(const char *scheme, int port)
+{
+	char url[100], cert_dir[256];
+	struct bc_registry_options o = {.cert_dir = cert_dir};
+	struct fetching g[16];
+	struct bc_source *s;
+	struct err e = {0};
+
+	(void)snprintf(cert_dir, sizeof(cert_dir), "%s", faults.crt);
+	*strrchr(cert_dir, '/') = '\0';
+	(void)snprintf(url, sizeof(url), "%s://127.0.0.1:%d/f", scheme, port);
+	assert_int_equal(bc_http_source_open(net, &o, url, 0, &s, &e), 0);
 	assert_int_equal(s->size, 9000000);
 	for (unsigned i = 0; i < 16; i++)
 		fetching_start(&g[i], rt, s, i * 500000, 700000);
 	for (unsigned i = 0; i < 16; i++)
 		assert_int_equal(fetching_end(&g[i]), 0);
 	bc_source_destroy(s);
+}
+
+static void nginx_serves_ranges_over_both_versions_of_http(void **state)
+{
+	char dir[] = "/tmp/sluice-nginx-XXXXXX", path[300];
+	struct server nginx = {0};
+	struct buf log;
+
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(chmod(dir, 0755), 0);
+	nginx_start(&nginx, dir);
+	nginx_reads("http", nginx.port[0]);
+	nginx_reads("https", nginx.port[1]);
 	server_stop(&nginx);
+	buf_init(&log, 0);
+	(void)snprintf(path, sizeof(path), "%s/log", dir);
+	assert_int_equal(buf_read_file(&log, AT_FDCWD, path), 0);
+	assert_int_equal(buf_terminate(&log), 0);
+	assert_int_equal(count_lines((char *)log.data, "HTTP/1.1\n"), 17);
+	assert_int_equal(count_lines((char *)log.data, "HTTP/2.0\n"), 17);
+	buf_fini(&log);
 	must_run("rm -rf %s", dir);
 }
 
@@ -506,7 +540,8 @@ int main(void)
 		cmocka_unit_test(no_memory_is_an_error_and_nothing_more),
 		cmocka_unit_test(destroying_ends_what_is_on_its_way),
 		cmocka_unit_test(proxies_come_from_the_environment),
-		cmocka_unit_test(nginx_serves_ranges),
+		cmocka_unit_test(
+			nginx_serves_ranges_over_both_versions_of_http),
 		/* Last: the fault server then counts as one without ranges. */
 		cmocka_unit_test(a_server_without_ranges_is_read_whole),
 	};

@@ -489,6 +489,31 @@ static void an_anonymous_token_is_enough_where_it_is(void **state)
 	bc_registry_close(r);
 }
 
+static void no_memory_for_a_token_is_an_error(void **state)
+{
+	const char *file =
+		auth_file("{\"auths\":{\"127.0.0.1:%d\":{\"auth\":\"%s\"}}}",
+			faults.port[0], USER_AUTH);
+	struct bc_registry *r = open_registry(faults.port[0], "bearer", file);
+	struct bc_source *s = fault_blob(r);
+	uint8_t bytes[1000];
+	unsigned failed = 0;
+	int rc;
+
+	for (unsigned long n = 1; n < 60; n++) {
+		mem_free(fetch_text(net, faults.port[0], "/_revoke"));
+		(void)mem_fail_nth(n, 0);
+		rc = fetch_into(rt, s, 0, bytes, sizeof(bytes));
+		(void)mem_fail_nth(0, 0);
+		assert_true(rc == 0 || rc == -ENOMEM || rc == -EACCES);
+		failed += rc != 0;
+		assert_int_equal(fetch_range(rt, s, 1000, 1000), 0);
+	}
+	assert_true(failed > 10);
+	bc_source_destroy(s);
+	bc_registry_close(r);
+}
+
 static void the_storage_never_sees_the_authorization(void **state)
 {
 	const char *file =
@@ -592,6 +617,7 @@ int main(void)
 		cmocka_unit_test(tokens_that_run_out_are_renewed),
 		cmocka_unit_test(an_identity_token_is_posted),
 		cmocka_unit_test(an_anonymous_token_is_enough_where_it_is),
+		cmocka_unit_test(no_memory_for_a_token_is_an_error),
 		cmocka_unit_test(the_storage_never_sees_the_authorization),
 		cmocka_unit_test(a_redirect_within_the_registry_keeps_it),
 		cmocka_unit_test(https_on_loopback_goes_before_http),
