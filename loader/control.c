@@ -9,77 +9,44 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "loader/control_int.h"
 #include "loader/json.h"
 #include "runtime/base/cleanup.h"
-#include "runtime/base/digest.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 
-#define RUN_VERSION 1
-#define MAX_RUN_FILE 65536
 #define MAX_ANSWER (16u << 20)
-#define MAX_PLACES 3
-#define PATH_LEN 108 /* what fits into a socket's address */
+#define SWEEP_TRIES 5
+#define SWEEP_MS 20
 
 struct ld_control {
-	char place[PATH_LEN];
-	char run[PATH_LEN], sock[PATH_LEN]; /* paths */
-	char *mount_dir, *image;            /* owned */
-	int run_fd;                         /* locked */
-	int listen_fd;                      /* -1 until ready */
+	char place[CONTROL_PATH_LEN];
+	char run[CONTROL_PATH_LEN], sock[CONTROL_PATH_LEN]; /* paths */
+	char *mount_dir, *image;                            /* owned */
+	int run_fd;                                         /* locked */
+	int listen_fd;                                      /* -1 until ready */
 };
 
-/* ---- where ---- */
-
-/* The directories to look in, best first. */
-static size_t places(char ret[MAX_PLACES][PATH_LEN])
+static int make_place(char ret[CONTROL_PATH_LEN], struct err *e)
 {
-	const char *xdg = getenv("XDG_RUNTIME_DIR");
-	size_t n = 0;
-	int len;
-
-	if (geteuid() == 0)
-		(void)snprintf(ret[n++], PATH_LEN, "/run/sluice");
-	if (xdg && xdg[0] == '/') {
-		len = snprintf(ret[n], PATH_LEN, "%s/sluice", xdg);
-		/* room for "/<16 hex>.sock" */
-		if (len > 0 && (size_t)len + 24 < PATH_LEN)
-			n++;
-	}
-	(void)snprintf(ret[n++], PATH_LEN, "/tmp/sluice-%lu",
-		(unsigned long)geteuid());
-	return n;
-}
-
-/* A directory of ours that nobody else can write to. */
-static bool is_private_dir(const char *path)
-{
-	struct stat st;
-
-	return lstat(path, &st) == 0 && S_ISDIR(st.st_mode) &&
-	       st.st_uid == geteuid() && !(st.st_mode & 0022);
-}
-
-static int make_place(char ret[PATH_LEN], struct err *e)
-{
-	char all[MAX_PLACES][PATH_LEN];
-	size_t i, n = places(all);
+	char all[CONTROL_MAX_PLACES][CONTROL_PATH_LEN];
+	size_t i, n = control_places(all);
 
 	for (i = 0; i < n; i++) {
 		if ((mkdir(all[i], 0700) == 0 || errno == EEXIST) &&
-			is_private_dir(all[i]) &&
+			control_is_private_dir(all[i]) &&
 			access(all[i], W_OK | X_OK) == 0) {
-			memcpy(ret, all[i], PATH_LEN);
+			memcpy(ret, all[i], CONTROL_PATH_LEN);
 			return 0;
 		}
 	}
@@ -87,52 +54,18 @@ static int make_place(char ret[PATH_LEN], struct err *e)
 		"'%s' cannot be made or belongs to somebody else", all[n - 1]);
 }
 
-/* "<place>/<16 hex digits of the mount point's digest><suffix>" */
-static int name_in(const char *place, const char *dir, const char *suffix,
-	char ret[PATH_LEN])
-{
-	char hex[2 * DIGEST_MAX_BYTES + 1];
-	struct digest d;
-	int n;
-
-	n = digest_of(DIGEST_SHA256, dir, strlen(dir), &d);
-	if (n < 0)
-		return n;
-	n = snprintf(ret, PATH_LEN, "%s/%.16s%s", place, digest_hex(&d, hex),
-		suffix);
-	return n < 0 || n >= PATH_LEN ? -ENAMETOOLONG : 0;
-}
-
-int ld_control_resolve(const char *dir, char *ret, struct err *e)
-{
-	CLEANUP_FD int fd = -1;
-	char link[64];
-	ssize_t n;
-
-	/* O_PATH walks to the mount's root and asks it nothing */
-	fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return err_sys(e, -errno, "'%s'", dir);
-	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	n = readlink(link, ret, 4095);
-	if (n < 0)
-		return err_sys(e, -errno, "cannot resolve '%s'", dir);
-	ret[n] = '\0';
-	return 0;
-}
-
 /* ---- the run file ---- */
 
 static int write_run_file(struct ld_control *c, bool is_ready)
 {
 	json_t *o = json_pack("{s:i, s:s, s:s, s:I, s:b}", "version",
-		RUN_VERSION, "dir", c->mount_dir, "image", c->image, "pid",
-		(json_int_t)getpid(), "ready", (int)is_ready);
+		CONTROL_RUN_VERSION, "dir", c->mount_dir, "image", c->image,
+		"pid", (json_int_t)getpid(), "ready", (int)is_ready);
 	struct buf b;
 	ssize_t n;
 	int ret;
 
-	buf_init(&b, MAX_RUN_FILE);
+	buf_init(&b, CONTROL_MAX_RUN_FILE);
 	ret = ld_json_write(o, JSON_COMPACT, &b);
 	json_decref(o);
 	/* readers that come between these two see no JSON and pass by */
@@ -144,44 +77,6 @@ static int write_run_file(struct ld_control *c, bool is_ready)
 	}
 	buf_fini(&b);
 	return ret;
-}
-
-static int read_run_file(int fd, struct ld_run *ret)
-{
-	char text[3 * 4096];
-	struct ld_run r = {0};
-	const char *dir, *image;
-	json_t *o;
-	ssize_t n;
-
-	n = pread(fd, text, sizeof(text), 0);
-	if (n < 0)
-		return -errno;
-	o = json_loadb(text, (size_t)n, 0, NULL);
-	dir = json_string_value(json_object_get(o, "dir"));
-	image = json_string_value(json_object_get(o, "image"));
-	r.pid = (pid_t)json_integer_value(json_object_get(o, "pid"));
-	r.is_ready = json_is_true(json_object_get(o, "ready"));
-	if (!dir || !image || r.pid <= 0) {
-		json_decref(o);
-		return -EPROTO;
-	}
-	r.dir = mem_strdup(dir);
-	r.image = mem_strdup(image);
-	json_decref(o);
-	if (!r.dir || !r.image) {
-		ld_run_fini(&r);
-		return -ENOMEM;
-	}
-	*ret = r;
-	return 0;
-}
-
-void ld_run_fini(struct ld_run *r)
-{
-	mem_free(r->dir);
-	mem_free(r->image);
-	*r = (struct ld_run){0};
 }
 
 /* Does fd's file still have that name? */
@@ -200,7 +95,8 @@ static int judge_holder(
 	struct ld_run r = {0};
 	bool is_detached;
 
-	is_detached = read_run_file(fd, &r) == 0 && r.is_ready && !is_mounted;
+	is_detached =
+		control_read_run_file(fd, &r) == 0 && r.is_ready && !is_mounted;
 	if (is_detached) {
 		/* it serves who still uses the old mount, under no name */
 		if (is_named(fd, c->run))
@@ -218,12 +114,48 @@ static int judge_holder(
 	return is_detached ? 0 : -EBUSY;
 }
 
+/*
+ * Take away what dead processes left. Whoever is about to lock one of these
+ * files sees that its name is gone and starts again.
+ */
+static void sweep(const char *place)
+{
+	struct flock lock;
+	struct stat a, b;
+	struct dirent *d;
+	DIR *dir = opendir(place);
+	char *ext;
+	int fd;
+
+	while (dir && (d = readdir(dir))) {
+		ext = strrchr(d->d_name, '.');
+		if (!ext || strcmp(ext, ".json") != 0)
+			continue;
+		fd = openat(
+			dirfd(dir), d->d_name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+		if (fd < 0)
+			continue;
+		lock = (struct flock){.l_type = F_WRLCK};
+		if (fcntl(fd, F_OFD_SETLK, &lock) == 0 && fstat(fd, &a) == 0 &&
+			fstatat(dirfd(dir), d->d_name, &b,
+				AT_SYMLINK_NOFOLLOW) == 0 &&
+			a.st_ino == b.st_ino) {
+			(void)unlinkat(dirfd(dir), d->d_name, 0);
+			memcpy(ext, ".sock", sizeof(".sock"));
+			(void)unlinkat(dirfd(dir), d->d_name, 0);
+		}
+		(void)close(fd);
+	}
+	if (dir)
+		(void)closedir(dir);
+}
+
 static int claim(struct ld_control *c, bool is_mounted, struct err *e)
 {
 	struct flock lock = {.l_type = F_WRLCK}; /* of this open file */
 	int tries, fd, ret;
 
-	for (tries = 0; tries < 10; tries++) {
+	for (tries = 0; tries < SWEEP_TRIES + 10; tries++) {
 		fd = open(c->run, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
 			0600);
 		if (fd < 0)
@@ -235,6 +167,12 @@ static int claim(struct ld_control *c, bool is_mounted, struct err *e)
 			}
 			ret = 0; /* it was removed meanwhile */
 		} else if (errno == EAGAIN || errno == EACCES) {
+			/* somebody who sweeps holds it for a moment */
+			if (tries < SWEEP_TRIES) {
+				(void)poll(NULL, 0, SWEEP_MS);
+				(void)close(fd);
+				continue;
+			}
 			ret = judge_holder(c, fd, is_mounted, e);
 		} else {
 			ret = err_sys(e, -errno, "cannot lock '%s'", c->run);
@@ -264,14 +202,16 @@ int ld_control_create(const char *dir, const char *image, bool is_mounted,
 	else
 		err = make_place(c->place, e);
 	if (err == 0) {
-		err = name_in(c->place, dir, ".json", c->run);
+		err = control_name_in(c->place, dir, ".json", c->run);
 		if (err == 0)
-			err = name_in(c->place, dir, ".sock", c->sock);
+			err = control_name_in(c->place, dir, ".sock", c->sock);
 		if (err < 0)
 			(void)err_set(e, err, "cannot name a run file");
 	}
-	if (err == 0)
+	if (err == 0) {
+		sweep(c->place);
 		err = claim(c, is_mounted, e);
+	}
 	if (err == 0) {
 		err = write_run_file(c, false);
 		if (err < 0)
@@ -304,17 +244,9 @@ void ld_control_destroy(struct ld_control *c)
 
 /* ---- the socket, daemon's side ---- */
 
-static struct sockaddr_un address_of(const char *path)
-{
-	struct sockaddr_un a = {.sun_family = AF_UNIX};
-
-	(void)snprintf(a.sun_path, sizeof(a.sun_path), "%s", path);
-	return a;
-}
-
 int ld_control_listen(struct ld_control *c, struct err *e)
 {
-	struct sockaddr_un a = address_of(c->sock);
+	struct sockaddr_un a = control_address_of(c->sock);
 	CLEANUP_FD int fd = -1;
 	int ret;
 
@@ -338,15 +270,6 @@ int ld_control_fd(const struct ld_control *c)
 	return c->listen_fd;
 }
 
-/* Neither side waits for ever for the other. */
-static void set_timeout(int fd, int seconds)
-{
-	struct timeval t = {.tv_sec = seconds};
-
-	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t));
-	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof(t));
-}
-
 static bool may_ask(int fd)
 {
 	struct ucred peer;
@@ -354,23 +277,6 @@ static bool may_ask(int fd)
 
 	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) == 0 &&
 	       (peer.uid == geteuid() || peer.uid == 0);
-}
-
-static int send_all(int fd, const void *p, size_t n)
-{
-	const char *at = p;
-	ssize_t sent;
-
-	while (n > 0) {
-		sent = send(fd, at, n, MSG_NOSIGNAL);
-		if (sent < 0 && errno == EINTR)
-			continue;
-		if (sent < 0)
-			return -errno;
-		at += sent;
-		n -= (size_t)sent;
-	}
-	return 0;
 }
 
 /* A word and its newline; what is longer than any word is none. */
@@ -407,157 +313,12 @@ void ld_control_serve(struct ld_control *c,
 	fd = accept4(c->listen_fd, NULL, NULL, SOCK_CLOEXEC);
 	if (fd < 0)
 		return; /* it went away again */
-	set_timeout(fd, 1);
+	control_set_timeout(fd, 1);
 	if (!may_ask(fd) || receive_word(fd, word, sizeof(word)) < 0)
 		return;
 	buf_init(&out, MAX_ANSWER);
 	answer(arg, word, &out);
-	(void)send_all(fd, out.data, out.len); /* a client that left is fine */
+	(void)control_send_all(
+		fd, out.data, out.len); /* a client that left is fine */
 	buf_fini(&out);
-}
-
-/* ---- the other side ---- */
-
-/* The run file at path if its process lives; -ENOENT otherwise. */
-static int read_live(int dirfd, const char *path, struct ld_run *ret)
-{
-	struct flock lock = {.l_type = F_WRLCK};
-	CLEANUP_FD int fd = -1;
-	struct stat st;
-
-	fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-		return -ENOENT;
-	if (fcntl(fd, F_OFD_GETLK, &lock) < 0 || lock.l_type == F_UNLCK)
-		return -ENOENT; /* left by a dead process */
-	return read_run_file(fd, ret) < 0 ? -ENOENT : 0;
-}
-
-/* Also where it was found, for its socket. */
-static int find_in(const char *dir, struct ld_run *ret, char place[PATH_LEN])
-{
-	char all[MAX_PLACES][PATH_LEN], path[PATH_LEN];
-	size_t i, n = places(all);
-
-	for (i = 0; i < n; i++) {
-		if (!is_private_dir(all[i]) ||
-			name_in(all[i], dir, ".json", path) < 0 ||
-			read_live(AT_FDCWD, path, ret) < 0)
-			continue;
-		if (strcmp(ret->dir, dir) == 0) {
-			memcpy(place, all[i], PATH_LEN);
-			return 0;
-		}
-		ld_run_fini(ret);
-	}
-	return -ENOENT;
-}
-
-int ld_control_find(const char *dir, struct ld_run *ret, struct err *e)
-{
-	char place[PATH_LEN];
-
-	if (find_in(dir, ret, place) < 0)
-		return err_set_kind(e, ERR_FAILED, -ENOENT,
-			"no process of ours serves '%s'", dir);
-	return 0;
-}
-
-static int list_place(const char *place,
-	int (*each)(void *arg, const struct ld_run *r), void *arg)
-{
-	struct dirent *d;
-	struct ld_run r;
-	DIR *dir;
-	size_t n;
-	int ret = 0;
-
-	if (!is_private_dir(place))
-		return 0;
-	dir = opendir(place);
-	if (!dir)
-		return 0;
-	while (ret >= 0 && (d = readdir(dir))) {
-		n = strlen(d->d_name);
-		if (n < 5 || strcmp(d->d_name + n - 5, ".json") != 0 ||
-			read_live(dirfd(dir), d->d_name, &r) < 0)
-			continue;
-		ret = each(arg, &r);
-		ld_run_fini(&r);
-	}
-	(void)closedir(dir);
-	return ret;
-}
-
-int ld_control_list(int (*each)(void *arg, const struct ld_run *r), void *arg,
-	struct err *e)
-{
-	char all[MAX_PLACES][PATH_LEN];
-	size_t i, n = places(all);
-	int ret = 0;
-
-	for (i = 0; i < n && ret >= 0; i++)
-		ret = list_place(all[i], each, arg);
-	if (ret < 0)
-		return err_sys(e, ret, "cannot list the mounts");
-	return 0;
-}
-
-static int exchange(int fd, const char *word, struct buf *out)
-{
-	char line[64];
-	ssize_t n;
-	int ret;
-
-	n = snprintf(line, sizeof(line), "%s\n", word);
-	ret = send_all(fd, line, (size_t)n);
-	while (ret == 0) {
-		ret = buf_reserve(out, 4096);
-		if (ret < 0)
-			return ret;
-		n = recv(fd, out->data + out->len, out->cap - out->len, 0);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : 0;
-		out->len += (size_t)n;
-	}
-	return ret;
-}
-
-int ld_control_ask(
-	const char *dir, const char *word, struct buf *out, struct err *e)
-{
-	char place[PATH_LEN], path[PATH_LEN];
-	struct ld_run r;
-	struct sockaddr_un a;
-	CLEANUP_FD int fd = -1;
-	int ret;
-
-	if (find_in(dir, &r, place) < 0)
-		return err_set_kind(e, ERR_FAILED, -ENOENT,
-			"no process of ours serves '%s'", dir);
-	ld_run_fini(&r);
-	ret = name_in(place, dir, ".sock", path);
-	if (ret < 0)
-		return err_sys(e, ret, "cannot name the socket");
-	a = address_of(path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return err_sys(e, -errno, "cannot make a socket");
-	set_timeout(fd, 10);
-	if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
-		ret = -errno;
-	else
-		ret = exchange(fd, word, out);
-	if (ret == -EAGAIN)
-		ret = -ETIMEDOUT;
-	if (ret == 0 && out->len == 0)
-		ret = -EPROTO;
-	if (ret < 0)
-		return err_sys(e, ret,
-			"the process that serves '%s' does not "
-			"answer",
-			dir);
-	return 0;
 }
