@@ -15,8 +15,11 @@
 #include "loader/mount.h"
 #include "runtime/base/cleanup.h"
 
+#define MAX_ANSWER (16u << 20)
+
 /* A process that has nothing left to serve ends within moments. */
-#define END_TIMEOUT_MS 60000
+#define SOON_MS 3000
+#define END_MS 60000
 
 /* The process behind dir as a descriptor; -1: there is none (any more). */
 static int open_process(const char *dir)
@@ -32,20 +35,46 @@ static int open_process(const char *dir)
 	return fd;
 }
 
-static int wait_for_end(int process, const char *dir, struct err *e)
+static bool ends_within(int process, int ms)
 {
 	struct pollfd p = {.fd = process, .events = POLLIN};
 	int n;
 
-	if (process < 0)
-		return 0;
 	do
-		n = poll(&p, 1, END_TIMEOUT_MS);
+		n = poll(&p, 1, ms);
 	while (n < 0 && errno == EINTR);
-	if (n == 0)
-		return err_set(e, -ETIMEDOUT,
-			"'%s' is unmounted, but its process does not end", dir);
-	return n < 0 ? err_sys(e, -errno, "cannot wait for the process") : 0;
+	return n != 0;
+}
+
+/* Does it still answer, as one that serves does? */
+static bool is_serving(const char *dir)
+{
+	struct buf b;
+	int ret;
+
+	buf_init(&b, MAX_ANSWER);
+	ret = ld_control_ask(dir, "status", &b, NULL);
+	buf_fini(&b);
+	return ret == 0;
+}
+
+/*
+ * A mount that was copied into another mount namespace (by unshare(1), by a
+ * container) lives on there, and its process with it.
+ */
+static int wait_for_end(int process, const char *dir, struct err *e)
+{
+	if (process < 0 || ends_within(process, SOON_MS))
+		return 0;
+	if (is_serving(dir))
+		return err_set(e, -EBUSY,
+			"'%s' is unmounted here, but another mount namespace "
+			"still has it, its process goes on until that ends",
+			dir);
+	if (ends_within(process, END_MS))
+		return 0;
+	return err_set(e, -ETIMEDOUT,
+		"'%s' is unmounted, but its process does not end", dir);
 }
 
 int ld_cmd_umount(struct ld_cli *c, struct err *e)
