@@ -458,7 +458,8 @@ static void nginx_start(struct server *s, const char *dir)
 	s->port[0] = free_port();
 	s->port[1] = free_port();
 	(void)snprintf(text, sizeof(text),
-		"daemon off; pid %s/pid; error_log /dev/null; events {}\n"
+		"daemon off; master_process off; pid %s/pid;\n"
+		"error_log /dev/null; events {}\n"
 		"http { log_format p '$server_protocol'; access_log %s/log p;\n"
 		"client_body_temp_path %s/b; proxy_temp_path %s/p;\n"
 		"fastcgi_temp_path %s/c; uwsgi_temp_path %s/u;\n"
