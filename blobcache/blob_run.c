@@ -479,7 +479,24 @@ static struct blob_run *run_create(struct bc_blob *b,
 	return run;
 }
 
-void blob_fetch(struct bc_blob *b, struct blob_flight *const *flights,
+/* Groups that only come with the whole blob: nobody can fetch them now. */
+static void refuse_stream(struct bc_blob *b, struct blob_flight *fl)
+{
+	char text[DIGEST_MAX_TEXT];
+	bool is_due;
+
+	(void)pthread_mutex_lock(&b->lock); /* a plain mutex cannot fail */
+	is_due = log_ratelimit(&b->warned_bad_ms, WARN_INTERVAL_MS);
+	(void)pthread_mutex_unlock(&b->lock);
+	if (is_due)
+		log_warn("bytes of blob '%s' are no longer in the cache and "
+			 "cannot be fetched alone, answering with an I/O "
+			 "error until the image is mounted again",
+			digest_text(&b->digest, text));
+	rt_flight_land(&b->flights, &fl->f, -EIO);
+}
+
+static void fetch_some(struct bc_blob *b, struct blob_flight *const *flights,
 	const uint32_t *wanted, uint32_t n, enum rt_class cls)
 {
 	struct bc_range range;
@@ -496,6 +513,25 @@ void blob_fetch(struct bc_blob *b, struct blob_flight *const *flights,
 		}
 		for (i = at; i < at + range.count; i++)
 			rt_flight_land(&b->flights, &flights[i]->f, -ENOMEM);
+	}
+}
+
+void blob_fetch(struct bc_blob *b, struct blob_flight *const *flights,
+	const uint32_t *wanted, uint32_t n, enum rt_class cls)
+{
+	uint32_t at = 0, end;
+
+	while (at < n) {
+		if (b->map.groups[wanted[at]].codec == BC_CODEC_STREAM) {
+			refuse_stream(b, flights[at++]);
+			continue;
+		}
+		end = at + 1;
+		while (end < n &&
+			b->map.groups[wanted[end]].codec != BC_CODEC_STREAM)
+			end++;
+		fetch_some(b, flights + at, wanted + at, end - at, cls);
+		at = end;
 	}
 }
 

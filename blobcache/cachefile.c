@@ -223,6 +223,73 @@ static void keep_map(struct bc_cachefile *c, int dir, const char *dir_path)
 			c->store->path, rel, -r);
 }
 
+static int lock_dir(struct bc_store *s, const char *dir_path, int *ret)
+{
+	CLEANUP_FD int dir = -1;
+	char inside[STORE_MAX_REL + 8];
+	int r;
+
+	(void)snprintf(inside, sizeof(inside), "%s/map", dir_path); /* fits */
+	r = store_make_parents(s->dirfd, inside);
+	if (r < 0)
+		return r;
+	dir = openat(s->dirfd, dir_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0 || flock(dir, LOCK_EX) < 0)
+		return -errno;
+	*ret = take_fd(&dir);
+	return 0;
+}
+
+/* The file takes the place of data; then bits are made for it, all set. */
+static int adopt_under_lock(
+	struct bc_cachefile *c, int dir, const char *name, int fd)
+{
+	uint32_t i;
+	int r;
+
+	if (ftruncate(fd, (off_t)c->map->device_size) < 0)
+		return -errno;
+	if (unlinkat(dir, "ready", 0) == 0) {
+		if (fsync(dir) < 0)
+			return -errno;
+	} else if (errno != ENOENT) {
+		return -errno;
+	}
+	if (renameat(c->store->dirfd, name, dir, "data") < 0)
+		return -errno;
+	r = make_ready(c, dir);
+	if (r == 0)
+		r = attach(c, dir);
+	for (i = 0; r == 0 && i < c->map->chunk_count; i++)
+		bc_ready_set(&c->bits, i);
+	return r;
+}
+
+int store_adopt(struct bc_store *s, const char *name, int fd,
+	const struct digest *blob, const struct bc_map *map)
+{
+	struct bc_cachefile c = {.data.fd = -1,
+		.ready_fd = -1,
+		.guard = -1,
+		.map = map,
+		.store = s};
+	CLEANUP_FD int dir = -1;
+	char path[STORE_MAX_REL];
+	int r;
+
+	dir_name(blob, &map->id, path);
+	r = lock_dir(s, path, &dir);
+	if (r < 0)
+		return r;
+	r = pthread_mutex_init(&c.lock, NULL);
+	if (r != 0)
+		return -r;
+	keep_map(&c, dir, path);
+	r = adopt_under_lock(&c, dir, name, fd);
+	bc_cachefile_close(&c);
+	return r;
+}
+
 /* Nothing of this is ours to write: bits that turn out wrong are kept aside. */
 static int open_read_only(struct bc_cachefile *c, int dir)
 {
@@ -241,17 +308,11 @@ static int open_read_only(struct bc_cachefile *c, int dir)
 static int open_writable(struct bc_cachefile *c, const char *dir_path)
 {
 	CLEANUP_FD int dir = -1;
-	char inside[STORE_MAX_REL + 8];
 	int r;
 
-	(void)snprintf(inside, sizeof(inside), "%s/map", dir_path); /* fits */
-	r = store_make_parents(c->store->dirfd, inside);
+	r = lock_dir(c->store, dir_path, &dir);
 	if (r < 0)
 		return r;
-	dir = openat(
-		c->store->dirfd, dir_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (dir < 0 || flock(dir, LOCK_EX) < 0)
-		return -errno;
 	keep_map(c, dir, dir_path);
 	r = attach(c, dir);
 	if (r == -ENOENT || r == -EPROTO || r == -ELOOP)
@@ -474,4 +535,26 @@ int bc_cachefile_sync(struct bc_cachefile *c)
 		r = -EAGAIN;
 	bc_cachefile_store_end(c);
 	return r;
+}
+
+bool bc_store_has_stream(
+	struct bc_store *s, const struct digest *blob, const struct bc_map *map)
+{
+	const struct bc_group *g;
+	struct bc_cachefile c;
+	bool has_all = true;
+	uint32_t i;
+
+	if (!bc_map_has_stream(map))
+		return true;
+	if (bc_cachefile_open(s, blob, map, &c, NULL) < 0)
+		return false;
+	for (i = 0; i < map->group_count && has_all; i++) {
+		g = &map->groups[i];
+		if (g->codec == BC_CODEC_STREAM)
+			has_all = bc_cachefile_is_ready(
+				&c, g->first_chunk, g->chunk_count);
+	}
+	bc_cachefile_close(&c);
+	return has_all;
 }

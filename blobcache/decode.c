@@ -27,6 +27,7 @@ struct decoder {
 	ZSTD_DCtx *zstd;
 	z_stream inflate;
 	bool has_inflate;
+	uint8_t window[BC_DEFLATE_WINDOW]; /* unpacked from a context */
 };
 
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
@@ -194,26 +195,51 @@ static int decode_gzip(
 	return r < 0 ? r : inflate_run(z, false, src, src_len, dst, dec_len);
 }
 
-/*
- * The context: byte 0 how many bits (0 to 7) of the byte before src still
- * belong to the stream, byte 1 that byte (its high bits count), then the up to
- * 32 KiB of output before this point.
- */
+/* The window of a context (map.h), unpacked if need be. */
+static int deflate_window(const uint8_t *ctx, size_t ctx_len,
+	const uint8_t **ret, size_t *ret_len)
+{
+	struct decoder *d;
+	size_t n;
+
+	*ret = ctx + 2;
+	*ret_len = ctx_len - 2;
+	if (!(ctx[0] & BC_DEFLATE_ZSTD))
+		return ctx_len - 2 > BC_DEFLATE_WINDOW ? -EPROTO : 0;
+	d = decoder_get();
+	if (d && !d->zstd)
+		d->zstd = ZSTD_createDCtx();
+	if (!d || !d->zstd)
+		return -ENOMEM;
+	n = ZSTD_decompressDCtx(
+		d->zstd, d->window, sizeof(d->window), ctx + 2, ctx_len - 2);
+	if (ZSTD_isError(n))
+		return -EPROTO;
+	*ret = d->window;
+	*ret_len = n;
+	return 0;
+}
+
 static int decode_deflate(const uint8_t *src, size_t src_len,
 	const uint8_t *ctx, size_t ctx_len, uint8_t *dst, size_t dec_len)
 {
+	unsigned bits = ctx_len < 2 ? 0 : ctx[0] & BC_DEFLATE_BITS;
+	const uint8_t *window;
+	size_t window_len;
 	z_stream *z;
 	int r;
 
-	if (ctx_len < 2 || ctx[0] > 7 || ctx_len - 2 > 32768)
+	if (ctx_len < 2 || ctx[0] > (BC_DEFLATE_BITS | BC_DEFLATE_ZSTD))
 		return -EPROTO;
-	r = inflate_begin(WINDOW_RAW, &z);
+	r = deflate_window(ctx, ctx_len, &window, &window_len);
+	if (r == 0)
+		r = inflate_begin(WINDOW_RAW, &z);
 	if (r < 0)
 		return r;
-	if (ctx[0] && inflatePrime(z, ctx[0], ctx[1] >> (8 - ctx[0])) != Z_OK)
+	if (bits && inflatePrime(z, (int)bits, ctx[1] >> (8 - bits)) != Z_OK)
 		return -EPROTO;
-	if (ctx_len > 2) {
-		r = inflateSetDictionary(z, ctx + 2, (unsigned)(ctx_len - 2));
+	if (window_len > 0) {
+		r = inflateSetDictionary(z, window, (unsigned)window_len);
 		if (r != Z_OK)
 			return r == Z_MEM_ERROR ? -ENOMEM : -EPROTO;
 	}

@@ -68,8 +68,7 @@ static bool group_ctx_is_ok(const struct bc_map *m, const struct bc_group *g)
 		return false;
 	if (g->codec != BC_CODEC_DEFLATE)
 		return g->ctx_len == 0;
-	return g->ctx_len >= 2 && g->ctx_len <= MAP_MAX_CTX &&
-	       m->ctx[g->ctx_off] <= 7;
+	return map_ctx_is_ok(m->ctx + g->ctx_off, g->ctx_len);
 }
 
 static bool group_is_ok(const struct bc_map *m, uint32_t i)
@@ -86,7 +85,7 @@ static bool group_is_ok(const struct bc_map *m, uint32_t i)
 	if (g->chunk_count == 0 ||
 		!range_fits(g->first_chunk, g->chunk_count, m->chunk_count))
 		return false;
-	if (g->codec > BC_CODEC_DEFLATE ||
+	if (g->codec > BC_CODEC_STREAM ||
 		(g->codec == BC_CODEC_NONE && g->dec_len != g->src_len))
 		return false;
 	if (i > 0 && g->src_off < m->groups[i - 1].src_off)
@@ -245,6 +244,16 @@ void bc_map_close(struct bc_map *m)
 {
 	mem_free((void *)m->base);
 	*m = (struct bc_map){0};
+}
+
+bool bc_map_has_stream(const struct bc_map *m)
+{
+	uint32_t i;
+
+	for (i = 0; i < m->group_count; i++)
+		if (m->groups[i].codec == BC_CODEC_STREAM)
+			return true;
+	return false;
 }
 
 uint32_t bc_map_find(const struct bc_map *m, uint64_t off)

@@ -28,7 +28,19 @@ enum bc_codec {
 	                           the range may hold more */
 	BC_CODEC_DEFLATE = 4,   /* starts inside a deflate stream: the context
 	                           says bit position and window */
+	BC_CODEC_STREAM = 5,    /* nothing: what is not in the cache comes only
+	                           with the whole blob, read from its start */
 };
+
+/*
+ * The context of BC_CODEC_DEFLATE: byte 0 how many bits (0 to 7) of the byte
+ * before the group still belong to the stream, plus BC_DEFLATE_ZSTD; byte 1
+ * that byte (its high bits count); then up to 32 KiB of output before this
+ * point, with BC_DEFLATE_ZSTD as one zstd frame.
+ */
+#define BC_DEFLATE_BITS 0x07
+#define BC_DEFLATE_ZSTD 0x08
+#define BC_DEFLATE_WINDOW 32768u
 
 #define BC_MAX_CHUNK_LEN (128u << 20)
 #define BC_MAX_GROUP_LEN (128u << 20) /* decoded or compressed */
@@ -83,6 +95,9 @@ int bc_map_open(int dirfd, const char *path, const struct digest *want,
 int bc_map_from_bytes(
 	uint8_t *bytes, size_t len, struct bc_map *ret, struct err *e);
 void bc_map_close(struct bc_map *m);
+
+/* Does any group need the whole blob to be read (BC_CODEC_STREAM)? */
+bool bc_map_has_stream(const struct bc_map *m);
 
 /* Index of the first chunk that ends behind off; chunk_count if there is none.
  */

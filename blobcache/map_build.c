@@ -105,13 +105,12 @@ static int check_group(uint64_t src_off, uint64_t src_len, uint64_t dec_len,
 		return -E2BIG;
 	if (src_len == 0 || add_overflows(src_off, src_len, &end))
 		return -EPROTO;
-	if ((unsigned)codec > BC_CODEC_DEFLATE ||
+	if ((unsigned)codec > BC_CODEC_STREAM ||
 		(codec == BC_CODEC_NONE && dec_len > src_len))
 		return -EPROTO;
 	if (codec != BC_CODEC_DEFLATE)
 		return ctx_len == 0 ? 0 : -EPROTO;
-	return ctx_len >= 2 && ctx_len <= MAP_MAX_CTX && ctx[0] <= 7 ? 0
-	                                                             : -EPROTO;
+	return map_ctx_is_ok(ctx, ctx_len) ? 0 : -EPROTO;
 }
 
 static int group_append(struct bc_map_builder *b, const struct bc_group *g)

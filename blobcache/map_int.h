@@ -37,5 +37,12 @@ struct map_header {
 
 static_assert(sizeof(struct map_header) == 96, "header of the file");
 
+/* The shape of a BC_CODEC_DEFLATE group's context. */
+static inline bool map_ctx_is_ok(const uint8_t *ctx, size_t len)
+{
+	return len >= 2 && len <= MAP_MAX_CTX &&
+	       ctx[0] <= (BC_DEFLATE_BITS | BC_DEFLATE_ZSTD);
+}
+
 /* sha256 over the file without its checksum field. 0 or -errno. */
 int map_checksum(const void *file, size_t len, struct digest *ret);

@@ -330,8 +330,7 @@ int store_write_all(int fd, const void *p, size_t n, uint64_t off)
 	return 0;
 }
 
-/* A new file below tmp/, locked so that no sweep takes it. */
-static int tmp_create(const struct bc_store *s, char name[32], int *ret_fd)
+int store_tmp_create(const struct bc_store *s, char name[32], int *ret_fd)
 {
 	uint64_t id;
 	int fd, tries;
@@ -385,7 +384,7 @@ int store_put(struct bc_store *s, const char *rel, const void *p, size_t n)
 		return -EROFS;
 	r = store_make_parents(s->dirfd, rel);
 	if (r == 0)
-		r = tmp_create(s, name, &fd);
+		r = store_tmp_create(s, name, &fd);
 	if (r < 0)
 		return r;
 	r = store_write_all(fd, p, n, 0);

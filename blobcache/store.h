@@ -54,6 +54,37 @@ int bc_store_map_open(struct bc_store *s, const struct digest *blob,
 int bc_store_map_put(struct bc_store *s, const struct digest *blob,
 	const struct bc_map *map);
 
+/* ---- whole streams, before they are anything ---- */
+
+/* A file below tmp/ that becomes a cache file when it is whole. */
+struct bc_spool {
+	struct bc_store *store; /* NULL: there is none */
+	int fd;
+	char name[32];
+};
+
+/* 0, -EROFS, -ENOSPC (bc_store_is_full) or -errno. ANY_THREAD. */
+int bc_spool_open(struct bc_store *s, struct bc_spool *ret);
+/* At off. -ENOSPC also when the file system is nearly full. BLOCKING. */
+int bc_spool_write(struct bc_spool *sp, const void *p, size_t n, uint64_t off);
+/*
+ * All of map's chunks are in it, verified: it becomes the cache file of blob
+ * and map, in the place of one that is there, with all ready bits set. They
+ * become durable later, as others do. On failure nothing is there but the
+ * spool. 0 or -errno. BLOCKING.
+ */
+int bc_spool_adopt(struct bc_spool *sp, const struct digest *blob,
+	const struct bc_map *map);
+/* Gone, unless it was adopted. Fine for none. */
+void bc_spool_close(struct bc_spool *sp);
+
+/*
+ * Are all chunks that only come with the whole blob (BC_CODEC_STREAM) in the
+ * cache? True if map has none. BLOCKING.
+ */
+bool bc_store_has_stream(struct bc_store *s, const struct digest *blob,
+	const struct bc_map *map);
+
 /* ---- one cache file ---- */
 
 struct bc_cachefile {

@@ -32,3 +32,11 @@ int store_make_parents(int dirfd, const char *rel);
 int store_put(struct bc_store *s, const char *rel, const void *p, size_t n);
 /* pwrite everything. 0 or -errno. */
 int store_write_all(int fd, const void *p, size_t n, uint64_t off);
+/*
+ * A new file below tmp/, locked so that no sweep takes it: "tmp/<id>". 0 or
+ * -errno.
+ */
+int store_tmp_create(const struct bc_store *s, char name[32], int *ret_fd);
+/* cachefile.c; see bc_spool_adopt. name is below s; its contents are fd's. */
+int store_adopt(struct bc_store *s, const char *name, int fd,
+	const struct digest *blob, const struct bc_map *map);

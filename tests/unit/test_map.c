@@ -231,7 +231,7 @@ static void adding_refuses_limits_and_nonsense(void **state)
 	assert_int_equal(GROUP(0, 1, 2, BC_CODEC_NONE, NULL, 0), -EPROTO);
 	assert_int_equal(GROUP(0, 1, 2, BC_CODEC_ZSTD, "\0\0", 2), -EPROTO);
 	assert_int_equal(GROUP(0, 1, 2, BC_CODEC_DEFLATE, "\0", 1), -EPROTO);
-	assert_int_equal(GROUP(0, 1, 2, BC_CODEC_DEFLATE, "\10\0", 2), -EPROTO);
+	assert_int_equal(GROUP(0, 1, 2, BC_CODEC_DEFLATE, "\20\0", 2), -EPROTO);
 	assert_int_equal(GROUP(0, 1, 2, 77, NULL, 0), -EPROTO);
 	assert_int_equal(GROUP(0, 9, 0, BC_CODEC_NONE, NULL, 0), 0);
 #undef GROUP
@@ -332,7 +332,7 @@ static void maps_that_lie_are_refused(void **state)
 		{C(0, algo), 3},
 		{C(0, algo), 9},
 		{C(0, pad), 1},
-		{ctx, 8},
+		{ctx, 16},
 	};
 #undef G
 #undef C

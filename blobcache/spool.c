@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A stream on its way into the cache: a file below tmp/ which nobody reads
+ * until all of it was verified. A process that ends leaves the file behind; the
+ * next one that opens the cache sweeps it away.
+ */
+#include <errno.h>
+#include <unistd.h>
+
+#include "blobcache/store.h"
+#include "blobcache/store_int.h"
+
+int bc_spool_open(struct bc_store *s, struct bc_spool *ret)
+{
+	struct bc_spool sp = {.store = s, .fd = -1};
+	int r;
+
+	if (s->read_only)
+		return -EROFS;
+	if (bc_store_is_full(s))
+		return -ENOSPC;
+	r = store_tmp_create(s, sp.name, &sp.fd);
+	if (r == 0)
+		*ret = sp;
+	return r;
+}
+
+int bc_spool_write(struct bc_spool *sp, const void *p, size_t n, uint64_t off)
+{
+	if (bc_store_is_full(sp->store))
+		return -ENOSPC;
+	return store_write_all(sp->fd, p, n, off);
+}
+
+int bc_spool_adopt(struct bc_spool *sp, const struct digest *blob,
+	const struct bc_map *map)
+{
+	return store_adopt(sp->store, sp->name, sp->fd, blob, map);
+}
+
+void bc_spool_close(struct bc_spool *sp)
+{
+	if (!sp->store)
+		return;
+	/* adopted, it has another name now */
+	(void)unlinkat(sp->store->dirfd, sp->name, 0); /* else the next sweep */
+	(void)close(sp->fd); /* synced with the cache file, or not wanted */
+	*sp = (struct bc_spool){.fd = -1};
+}
