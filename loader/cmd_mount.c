@@ -24,6 +24,7 @@
 #include "loader/imageref.h"
 #include "loader/json.h"
 #include "loader/mounter.h"
+#include "loader/progress.h"
 #include "loader/status.h"
 #include "loader/work.h"
 #include "runtime/base/log.h"
@@ -157,14 +158,18 @@ static int mount_it(struct mount *m, struct err *e)
 
 static int prepare_image(struct mount *m, struct err *e)
 {
+	struct ld_progress progress;
 	struct ld_image_options o;
 	int ret;
 
 	ld_work_image_options(m->cli, &o);
+	ld_progress_init(&progress, m->cli->quiet);
+	o.progress = &progress;
 	let_signals_end_us(true);
 	ret = ld_image_prepare(
 		&o, m->work.rt, m->work.net, m->work.store, &m->image, e);
 	let_signals_end_us(false);
+	ld_progress_fini(&progress);
 	m->has_image = ret == 0;
 	return ret;
 }

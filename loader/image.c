@@ -236,67 +236,6 @@ static int apply_config(struct image_job *j, struct err *e)
 
 /* ---- manifest -> image ---- */
 
-/* What the manifest alone says of the layers. */
-static int list_layers(struct image_job *j, struct err *e)
-{
-	struct ld_image *i = j->image;
-	const struct ld_layer_desc *d;
-	struct ld_image_layer *l;
-	const char *why;
-	size_t k, n = j->manifest.layer_count;
-
-	i->layers = mem_calloc(n, sizeof(*i->layers));
-	if (!i->layers)
-		return out_of_memory(e);
-	i->layer_count = n;
-	for (k = 0; k < n; k++) {
-		d = &j->manifest.layers[k];
-		l = &i->layers[k];
-		l->digest = d->digest;
-		l->size = d->size;
-		l->entries = UINT64_MAX;
-		l->size_uncompressed = UINT64_MAX;
-		l->format = ld_layer_recognise(d, &l->lazy, &why);
-		l->media_type = mem_strdup(d->media_type);
-		l->why = mem_strdup(why);
-		if (!l->media_type || !l->why)
-			return out_of_memory(e);
-	}
-	return 0;
-}
-
-/* What their tables of contents add. */
-static void describe_layers(struct image_job *j, const struct image_layers *l)
-{
-	struct ld_image *i = j->image;
-	size_t k;
-
-	for (k = 0; k < i->layer_count; k++) {
-		if (!l->by_layer[k])
-			continue;
-		i->layers[k].entries = l->by_layer[k]->entries;
-		i->layers[k].size_uncompressed =
-			l->by_layer[k]->size_uncompressed;
-	}
-}
-
-/* The compressed bytes of the distinct layers. */
-static uint64_t sum_layers(const struct ld_image *i)
-{
-	uint64_t sum = 0;
-	size_t k, n;
-
-	for (k = 0; k < i->layer_count; k++) {
-		for (n = 0; n < k; n++)
-			if (digest_is_equal(
-				    &i->layers[n].digest, &i->layers[k].digest))
-				break;
-		if (n == k)
-			sum += i->layers[k].size;
-	}
-	return sum;
-}
-
 /* The blob behind a device slot is a layer of the image. */
 static int take_slot(struct image_job *j, struct image_layers *l,
 	const struct ld_blob_ref *slot, struct ld_image_blob *b,
@@ -371,16 +310,17 @@ static int build(struct image_job *j, struct bc_map **ret_maps, struct err *e)
 
 	ret = apply_config(j, e);
 	if (ret == 0)
-		ret = list_layers(j, e);
+		ret = image_list_layers(j, e);
 	if (ret < 0)
 		return ret;
 	ret = image_layers_load(j, false, &layers, e);
 	if (ret < 0)
 		return ret;
-	describe_layers(j, &layers);
-	j->image->bytes_compressed = sum_layers(j->image);
+	j->image->bytes_compressed = image_sum_layers(j->image);
 	buf_init(&index, IMAGE_MAX_INDEX);
-	ret = image_layers_merge(&layers, &j->manifest, &index, e);
+	ret = image_describe_layers(j, &layers, e);
+	if (ret == 0)
+		ret = image_layers_merge(&layers, &j->manifest, &index, e);
 	if (ret == 0)
 		ret = take_slots(j, &layers, &index, &maps, e);
 	if (ret == 0) {
@@ -465,6 +405,21 @@ static int start(struct image_job *j, struct err *e)
 	return ld_origin_open(&j->ref, j->o, j->net, &i->origin, e);
 }
 
+/*
+ * A map may have chunks that only come with the whole layer: where one of them
+ * has left the cache, the layer has to be read again before the mount.
+ */
+static bool must_read_again(struct image_job *j, const struct bc_map *maps)
+{
+	size_t k;
+
+	for (k = 0; k < j->image->blob_count; k++)
+		if (!bc_store_has_stream(
+			    j->store, &j->image->blobs[k].digest, &maps[k]))
+			return true;
+	return false;
+}
+
 static int prepare_oci(struct image_job *j, struct err *e)
 {
 	struct bc_map *maps;
@@ -477,6 +432,11 @@ static int prepare_oci(struct image_job *j, struct err *e)
 	if (ret < 0)
 		return ret;
 	ret = image_record_load(j, &maps);
+	if (ret == 0 && must_read_again(j, maps)) {
+		image_maps_fini(maps, j->image->blob_count);
+		image_clear(j->image);
+		ret = -ENOENT;
+	}
 	if (ret == -ENOENT)
 		ret = build(j, &maps, e);
 	else if (ret < 0)
@@ -496,15 +456,15 @@ static int inspect_oci(struct image_job *j, struct err *e)
 	if (ret == 0)
 		ret = find_manifest(j, d, e);
 	if (ret == 0)
-		ret = list_layers(j, e);
+		ret = image_list_layers(j, e);
 	if (ret == 0)
 		ret = image_layers_load(j, true, &layers, e);
 	if (ret < 0)
 		return ret;
-	describe_layers(j, &layers);
-	j->image->bytes_compressed = sum_layers(j->image);
+	ret = image_describe_layers(j, &layers, e);
+	j->image->bytes_compressed = image_sum_layers(j->image);
 	image_layers_fini(&layers);
-	return 0;
+	return ret;
 }
 
 static bool is_bundle(const struct image_job *j)

@@ -21,6 +21,7 @@
 #include "runtime/runtime.h"
 
 struct ld_origin;
+struct ld_progress;
 
 struct ld_image_options {
 	const char *name;     /* as the user gave it */
@@ -29,6 +30,7 @@ struct ld_image_options {
 	bool plain_http;
 	const char *blobs;   /* bundle: directory or URL; NULL: beside it */
 	uint32_t offline_ms; /* bc_registry_options */
+	struct ld_progress *progress; /* of layers read whole; NULL: untold */
 };
 
 /* One data blob as status and inspect show it. */

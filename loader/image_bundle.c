@@ -275,7 +275,7 @@ static int build(struct image_job *j, const struct buf *boot, struct err *e)
 	if (ret < 0)
 		return ret;
 	buf_init(&index, IMAGE_MAX_INDEX);
-	ret = ld_index_write(r.tree, IMAGE_BLOCK_BITS, &index, e);
+	ret = ld_index_write(r.tree, LD_BLOCK_BITS, &index, e);
 	if (ret == 0)
 		ret = list_blobs(j, &r, e);
 	if (ret == 0)

@@ -13,8 +13,6 @@
 #include "loader/manifest.h"
 #include "loader/origin.h"
 
-/* Bits of a device block; everything that is read so far lays out 4 KiB. */
-#define IMAGE_BLOCK_BITS 12
 /* Most bytes of an index or a layer index. */
 #define IMAGE_MAX_INDEX (UINT64_C(1) << 31)
 #define IMAGE_MAX_RECORD (16u << 20)
@@ -39,14 +37,18 @@ struct image_layer {
 	struct buf index_bytes; /* what index reads */
 	struct bc_map map;      /* base NULL: none, or taken */
 	enum ld_format format;
+	bool is_absent; /* it would have to be read whole, and was not */
+	bool lazy;
+	char *why; /* owned; NULL: as the manifest alone tells */
 	uint64_t entries, size_uncompressed;
 };
 
 /*
  * Load the distinct blobs among the manifest's layers, from the cache or from
- * their source, several at a time; ret_layers[i] is for manifest layer i and
- * points into ret. only_lazy passes over what cannot be loaded lazily (its
- * ret_layers is NULL); else such a layer is an error that names its format.
+ * their source, several at a time; ret->by_layer[i] is for manifest layer i and
+ * points into ret->list. only_lazy passes over layers that cannot be read (NULL
+ * in by_layer; else an error that names the format) and over those that would
+ * have to be read whole (is_absent; else that is done).
  */
 struct image_layers {
 	struct image_layer *list; /* owned */
@@ -65,6 +67,16 @@ void image_layers_fini(struct image_layers *l);
 /* Merge the layers and write the image index. */
 int image_layers_merge(const struct image_layers *l,
 	const struct ld_manifest *m, struct buf *ret_index, struct err *e);
+
+/* ---- the list of the image's layers (image_list.c) ---- */
+
+/* What the manifest alone says of them. -ENOMEM. */
+int image_list_layers(struct image_job *j, struct err *e);
+/* What reading them adds. -ENOMEM. */
+int image_describe_layers(
+	struct image_job *j, const struct image_layers *l, struct err *e);
+/* The compressed bytes of the distinct ones. */
+uint64_t image_sum_layers(const struct ld_image *i);
 
 /* ---- the record of a prepared image in the cache (image_record.c) ---- */
 

@@ -35,6 +35,7 @@ void ld_layer_fini(struct ld_layer *l)
 {
 	ld_tree_destroy(l->tree);
 	buf_fini(&l->map);
+	bc_spool_close(&l->spool);
 	*l = (struct ld_layer){0};
 }
 
@@ -76,6 +77,12 @@ static enum ld_format format_of_media_type(const char *type)
 	return LD_FORMAT_UNKNOWN;
 }
 
+bool ld_layer_is_plain(enum ld_format f)
+{
+	return f == LD_FORMAT_TAR || f == LD_FORMAT_TAR_GZIP ||
+	       f == LD_FORMAT_TAR_ZSTD;
+}
+
 enum ld_format ld_layer_recognise(
 	const struct ld_layer_desc *d, bool *ret_lazy, const char **ret_why)
 {
@@ -88,7 +95,7 @@ enum ld_format ld_layer_recognise(
 	case LD_FORMAT_TAR_GZIP:
 		if (!has_toc || !d->toc_is_estargz) {
 			*ret_why = "no eStargz TOC digest in the manifest: the "
-				   "whole layer must be read first";
+				   "whole layer is read before its first mount";
 			return f;
 		}
 		f = LD_FORMAT_ESTARGZ;
@@ -96,15 +103,15 @@ enum ld_format ld_layer_recognise(
 	case LD_FORMAT_TAR_ZSTD:
 		if (!has_toc || d->toc_is_estargz) {
 			*ret_why = "no zstd:chunked TOC digest in the "
-				   "manifest: the whole layer must be read "
-				   "first";
+				   "manifest: the whole layer is read before "
+				   "its first mount";
 			return f;
 		}
 		f = LD_FORMAT_ZSTD_CHUNKED;
 		break;
 	case LD_FORMAT_TAR:
 		*ret_why = "a tar without a table of contents: the whole layer "
-			   "must be read first";
+			   "is read before its first mount";
 		return f;
 	case LD_FORMAT_RAFS_V6:
 		*ret_why = "a RAFS blob of a Nydus image, described by the "

@@ -9,10 +9,14 @@
 
 #include "blobcache/map.h"
 #include "blobcache/source.h"
+#include "blobcache/store.h"
 #include "loader/tree.h"
 #include "runtime/base/buf.h"
 #include "runtime/base/digest.h"
 #include "runtime/base/err.h"
+
+/* Of devices that are laid out by us; tars have 9. */
+#define LD_BLOCK_BITS 12
 
 enum ld_format {
 	LD_FORMAT_UNKNOWN,
@@ -46,6 +50,11 @@ struct ld_layer {
 	/* owned; bytes of the map file. A layer without data has an empty map
 	 * and no blob slot. */
 	struct buf map;
+	unsigned block_bits;   /* the index that is made of it needs */
+	bool lazy;             /* parts of it can be fetched alone */
+	const char *why;       /* static, as ld_layer_recognise */
+	struct digest diff_id; /* of a stream; algo NONE: not computed */
+	struct bc_spool spool; /* owned; the whole device, verified; or none */
 	uint64_t entries;
 	uint64_t size_uncompressed; /* sum of file sizes */
 };
@@ -60,6 +69,9 @@ void ld_layer_fini(struct ld_layer *l);
  */
 enum ld_format ld_layer_recognise(
 	const struct ld_layer_desc *d, bool *ret_lazy, const char **ret_why);
+
+/* A tar, packed or not, without a TOC that can be trusted. */
+bool ld_layer_is_plain(enum ld_format f);
 
 /*
  * Fetch the layer's TOC from src, verify it against d->toc, build tree and map.

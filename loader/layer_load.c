@@ -33,6 +33,12 @@ int ld_layer_load(struct rt *rt, const struct ld_layer_desc *d,
 		return refuse(d, f, why, e);
 	r = f == LD_FORMAT_ESTARGZ ? toc_fetch_estargz(rt, d, src, ret, e)
 	                           : toc_fetch_zstd(rt, d, src, ret, e);
+	if (!r) {
+		ret->block_bits = LD_BLOCK_BITS;
+		ret->lazy = true;
+		ret->why = why;
+		ret->format = f;
+	}
 	if (r)
 		(void)err_wrap(e, "%s layer '%s'", ld_format_name(f),
 			digest_text(&d->digest, id));

@@ -427,15 +427,16 @@ int toc_path_clean(const char *path, size_t len, struct buf *out, struct err *e)
 		n = (size_t)((slash ? slash : end) - p);
 		if (n > LD_MAX_NAME || (n == 2 && !memcmp(p, "..", 2)))
 			return err_set(e, -EPROTO,
-				"'%.200s' has a component that is %s", path,
+				"'%.*s' has a component that is %s",
+				(int)min_u64(len, 200), path,
 				n == 2 ? "'..'" : "too long");
 		if (n > 0 && !(n == 1 && *p == '.')) {
 			r = out->len > 0 ? buf_append(out, "/", 1) : 0;
 			if (!r)
 				r = buf_append(out, p, n);
 			if (r)
-				return err_set(
-					e, r, "'%.200s' is too long", path);
+				return err_set(e, r, "'%.*s' is too long",
+					(int)min_u64(len, 200), path);
 		}
 		p += n + 1;
 	}

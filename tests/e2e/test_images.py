@@ -107,11 +107,6 @@ def test_what_is_not_read_yet_is_refused_by_name(image, word, cache, mnt):
     assert word.lower() in line.lower()
 
 
-def test_plain_layers_are_refused_by_name(samples, cache, mnt):
-    p = tools.sluice("mount", "--cache", cache, samples["edge-gzip"], mnt, check=False)
-    assert "tar+gzip" in tools.one_sentence(p, 6)
-
-
 def test_inspect_says_which_layers_are_lazy_and_why(samples, cache):
     import json
     out = tools.sluice("inspect", "--json", "--cache", cache, samples["edge-zstdchunked"]).stdout
