@@ -1,7 +1,9 @@
 """Fixtures of the end-to-end tests: a registry, a web server, the program."""
+import io
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 
 import pytest
@@ -10,6 +12,7 @@ import tools
 import trees
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
 SAMPLES = os.path.join(ROOT, "tests", "samples")
 ENGINES = ["uring", "threads"]
 
@@ -42,6 +45,41 @@ def samples(registry):
         refs[name] = f"{registry.host}/edge/{name}:1"
         tools.skopeo_copy(f"oci:{SAMPLES}/oci/{name}", f"docker://{refs[name]}")
     return refs
+
+
+@pytest.fixture(scope="session")
+def busybox_image(registry, edge_busybox, tmp_path_factory):
+    """A root that container engines accept: busybox and empty directories, as
+    one zstd:chunked layer made by skopeo."""
+    from ocilayout import Layout, trim
+    folder = tmp_path_factory.mktemp("busybox")
+    with tarfile.open(folder / "layer.tar", "w") as tar:
+        for name in ("bin", "dev", "etc", "proc", "run", "sys", "tmp"):
+            m = tarfile.TarInfo(name)
+            m.type, m.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(m)
+        m = tarfile.TarInfo("bin/busybox")
+        m.size, m.mode = len(edge_busybox), 0o755
+        tar.addfile(m, io.BytesIO(edge_busybox))
+    trim(folder / "layer.tar")
+    Layout(folder / "oci").add_image("1", [folder / "layer.tar"])
+    ref = f"{registry.host}/busybox:1"
+    subprocess.run(["skopeo", "--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false",
+                    "--dest-compress", "--dest-compress-format", "zstd:chunked",
+                    f"oci:{folder}/oci:1", f"docker://{ref}"], check=True)
+    return ref
+
+
+@pytest.fixture(scope="session")
+def edge_busybox(tmp_path_factory):
+    """The program that the edge images carry."""
+    folder = tmp_path_factory.mktemp("unpacked")
+    subprocess.run(["umoci", "unpack", "--image",
+                    tools.layout_ref(f"{SAMPLES}/oci/edge-gzip"), str(folder / "b")],
+                   check=True, capture_output=True)
+    data = (folder / "b" / "rootfs" / "bin" / "busybox").read_bytes()
+    shutil.rmtree(folder)
+    return data
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,9 @@
 """Containers started from a mounted image."""
 import json
 import os
+import shutil
 import subprocess
+import tempfile
 
 import pytest
 
@@ -9,15 +11,24 @@ import tools
 
 
 @pytest.fixture
-def rootfs(samples, cache, mnt):
-    tools.mount(cache, samples["edge-zstdchunked"], mnt)
+def rootfs(busybox_image, cache, mnt):
+    tools.mount(cache, busybox_image, mnt)
     yield mnt
     tools.umount(mnt)
 
 
-def test_podman_runs_a_program_over_the_mount(rootfs, tmp_path):
+@pytest.fixture
+def short_tmp():
+    """podman refuses a runroot of more than 50 characters."""
+    path = tempfile.mkdtemp(dir="/tmp")
+    yield path
+    subprocess.run(["umount", "-R", "-l", f"{path}/root/overlay"], capture_output=True, check=False)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def test_podman_runs_a_program_over_the_mount(rootfs, short_tmp):
     p = subprocess.run(
-        ["podman", "--root", tmp_path / "root", "--runroot", tmp_path / "run",
+        ["podman", "--root", f"{short_tmp}/root", "--runroot", f"{short_tmp}/run",
          "--runtime", "runc", "--cgroup-manager", "cgroupfs", "--events-backend", "none",
          "run", "--rm", "--network", "none", "--ulimit", "nofile=1024:1024",
          "--ulimit", "nproc=1000:1000", "--rootfs", f"{rootfs}:O",

@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from ocilayout import Layout  # noqa: E402
+from ocilayout import Layout, trim  # noqa: E402
 
 PACKAGES = "python3,python3-numpy"
 PROGRAM = b"""import json, platform, sqlite3, ssl, asyncio
@@ -76,18 +76,6 @@ def application(path):
             m.size = len(data)
             m.mode = 0o644
             tar.addfile(m, io.BytesIO(data))
-
-
-def trim(path):
-    """Cut the padding behind the archive's end to the two blocks that end it.
-
-    tarfile fills up to 10240 bytes; skopeo's zstd:chunked writer stops reading
-    at the end of the archive and takes the rest for a short write.
-    """
-    with tarfile.open(path) as tar:
-        end = max(m.offset_data + (m.size + 511) // 512 * 512 if m.isreg()
-                  else m.offset_data for m in tar)
-    os.truncate(path, end + 1024)
 
 
 def main():

@@ -3,10 +3,23 @@ import hashlib
 import json
 import os
 import shutil
+import tarfile
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
+
+
+def trim(path):
+    """Cut the padding behind the archive's end to the two blocks that end it.
+
+    tarfile fills up to 10240 bytes; skopeo's zstd:chunked writer stops reading
+    at the end of the archive and takes the rest for a short write.
+    """
+    with tarfile.open(path) as tar:
+        end = max(m.offset_data + (m.size + 511) // 512 * 512 if m.isreg()
+                  else m.offset_data for m in tar)
+    os.truncate(path, end + 1024)
 
 
 class Layout:
