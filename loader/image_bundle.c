@@ -17,9 +17,8 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 
-#define MAX_BOOTSTRAP (1u << 30)
 #define MAX_URL 4400
-#define WHY "every chunk's digest is in the bootstrap"
+#define MAX_WHERE (MAX_URL + 2 * DIGEST_MAX_BYTES + 2)
 
 static int out_of_memory(struct err *e)
 {
@@ -69,11 +68,11 @@ static int read_whole(
 {
 	int ret;
 
-	if (s->size > MAX_BOOTSTRAP)
+	if (s->size > IMAGE_MAX_BOOTSTRAP)
 		return err_set(e, -E2BIG,
 			"the bootstrap has %llu bytes, more than the limit of "
 			"%u",
-			(unsigned long long)s->size, MAX_BOOTSTRAP);
+			(unsigned long long)s->size, IMAGE_MAX_BOOTSTRAP);
 	if (buf_reserve(b, s->size) < 0)
 		return out_of_memory(e);
 	ret = bc_source_read(j->rt, s, 0, b->data, s->size, e);
@@ -162,19 +161,29 @@ static int blob_place(struct image_job *j, bool is_inline, char ret[MAX_URL])
 	return 0;
 }
 
-static int source_of_blob(struct image_job *j, struct ld_image_blob *b,
-	struct bc_source **ret, struct err *e)
+static int where_is(struct image_job *j, const struct digest *d,
+	char ret[MAX_WHERE], struct err *e)
 {
-	char place[MAX_URL], where[MAX_URL + 2 * DIGEST_MAX_BYTES + 2];
-	char hex[2 * DIGEST_MAX_BYTES + 1];
-	struct err why = {0};
+	char place[MAX_URL], hex[2 * DIGEST_MAX_BYTES + 1];
 	int err;
 
 	err = blob_place(j, j->image->is_inline, place);
 	if (err < 0)
 		return err_set(e, err, "the path of the blobs is too long");
-	(void)snprintf(where, sizeof(where), "%s/%s", place,
-		digest_hex(&b->digest, hex));
+	(void)snprintf(ret, MAX_WHERE, "%s/%s", place, digest_hex(d, hex));
+	return 0;
+}
+
+static int source_of_blob(struct image_job *j, struct ld_image_blob *b,
+	struct bc_source **ret, struct err *e)
+{
+	char where[MAX_WHERE];
+	struct err why = {0};
+	int err;
+
+	err = where_is(j, &b->digest, where, e);
+	if (err < 0)
+		return err;
 	err = open_source(j, where, b->source_size, ret, &why);
 	if (err < 0) {
 		if (e)
@@ -194,99 +203,45 @@ static int source_of_blob(struct image_job *j, struct ld_image_blob *b,
 
 /* ---- bootstrap -> image ---- */
 
-static int take_blobs(struct image_job *j, struct ld_rafs *r,
-	struct bc_map **ret_maps, struct err *e)
+/* Bytes of a blob before there is an image, for the parser. */
+static int read_blob(void *arg, const struct digest *d, uint64_t off,
+	uint64_t len, struct buf *ret, struct err *e)
 {
-	struct ld_image *i = j->image;
-	struct bc_map *maps = mem_calloc(r->blob_count, sizeof(*maps));
-	size_t k;
-	int ret = 0;
+	struct image_job *j = arg;
+	char where[MAX_WHERE];
+	struct bc_source *s;
+	int err;
 
-	i->blobs = mem_calloc(r->blob_count, sizeof(*i->blobs));
-	if (!maps || !i->blobs) {
-		mem_free(maps);
-		return out_of_memory(e);
-	}
-	i->blob_count = r->blob_count;
-	for (k = 0; k < r->blob_count && ret == 0; k++) {
-		i->blobs[k].digest = r->blobs[k].digest;
-		i->blobs[k].format = r->format;
-		i->blobs[k].lazy = true;
-		i->blobs[k].size = r->blobs[k].compressed_size;
-		i->blobs[k].why = mem_strdup(WHY);
-		if (!i->blobs[k].why)
-			ret = out_of_memory(e);
-		else
-			ret = bc_map_from_bytes(r->blobs[k].map.data,
-				r->blobs[k].map.len, &maps[k], e);
-		if (ret < 0)
-			break;
-		r->blobs[k].map = (struct buf){0}; /* the map has them now */
-		i->blobs[k].map_id = maps[k].id;
-	}
-	if (ret < 0) {
-		image_maps_fini(maps, r->blob_count);
-		return ret;
-	}
-	*ret_maps = maps;
-	return 0;
-}
-
-/* To inspect, each blob is a layer. */
-static int list_blobs(
-	struct image_job *j, const struct ld_rafs *r, struct err *e)
-{
-	struct ld_image *i = j->image;
-	struct ld_image_layer *l;
-	size_t k;
-
-	i->layers = mem_calloc(r->blob_count, sizeof(*i->layers));
-	if (!i->layers)
-		return out_of_memory(e);
-	i->layer_count = r->blob_count;
-	for (k = 0; k < r->blob_count; k++) {
-		l = &i->layers[k];
-		l->digest = r->blobs[k].digest;
-		l->format = r->format;
-		l->lazy = true;
-		l->size = r->blobs[k].compressed_size;
-		if (l->size == 0)
-			l->size = UINT64_MAX;
-		l->entries = r->blob_count == 1 ? r->entries : UINT64_MAX;
-		l->size_uncompressed =
-			r->blob_count == 1 ? r->size_uncompressed : UINT64_MAX;
-		l->why = mem_strdup(WHY);
-		if (!l->why)
-			return out_of_memory(e);
-	}
-	return 0;
+	err = where_is(j, d, where, e);
+	if (err == 0)
+		err = open_source(j, where, 0, &s, e);
+	if (err < 0)
+		return err;
+	err = image_rafs_read(j, s, off, len, ret, e);
+	bc_source_destroy(s);
+	return err;
 }
 
 static int build(struct image_job *j, const struct buf *boot, struct err *e)
 {
-	struct ld_image *i = j->image;
+	const struct ld_rafs_reader reader = {.read = read_blob, .arg = j};
 	struct ld_rafs r = {0};
 	struct bc_map *maps = NULL;
 	struct buf index;
-	size_t k;
 	int ret;
 
-	ret = ld_rafs_parse(boot->data, boot->len, &r, e);
+	ret = ld_rafs_parse(boot->data, boot->len, &reader, &r, e);
 	if (ret < 0)
 		return ret;
 	buf_init(&index, IMAGE_MAX_INDEX);
-	ret = ld_index_write(r.tree, LD_BLOCK_BITS, &index, e);
+	ret = image_rafs_list(j, &r, e);
 	if (ret == 0)
-		ret = list_blobs(j, &r, e);
-	if (ret == 0)
-		ret = take_blobs(j, &r, &maps, e);
+		ret = image_rafs_take(j, &r, &index, &maps, e);
 	/* the record holds the sizes that the sources turn out to have */
 	if (ret == 0)
 		ret = image_blobs_open(j, maps, source_of_blob, e);
-	for (k = 0; ret == 0 && k < i->blob_count; k++)
-		i->bytes_compressed += i->blobs[k].size;
 	if (ret == 0)
-		ret = image_record_save(j, &index, e);
+		ret = image_rafs_save(j, &index, e);
 	buf_fini(&index);
 	ld_rafs_fini(&r);
 	return ret;
@@ -318,7 +273,7 @@ int image_bundle_prepare(struct image_job *j, struct err *e)
 		if (ret <= 0)
 			return ret;
 	}
-	buf_init(&boot, MAX_BOOTSTRAP);
+	buf_init(&boot, IMAGE_MAX_BOOTSTRAP);
 	ret = read_bootstrap(j, &boot, &j->image->is_inline, e);
 	if (ret == 0)
 		ret = check_pin(j, &boot, e);
@@ -332,18 +287,19 @@ int image_bundle_prepare(struct image_job *j, struct err *e)
 
 int image_bundle_inspect(struct image_job *j, struct err *e)
 {
+	const struct ld_rafs_reader reader = {.read = read_blob, .arg = j};
 	struct ld_rafs r = {0};
 	struct buf boot;
 	int ret;
 
-	buf_init(&boot, MAX_BOOTSTRAP);
+	buf_init(&boot, IMAGE_MAX_BOOTSTRAP);
 	ret = read_bootstrap(j, &boot, &j->image->is_inline, e);
 	if (ret == 0)
 		ret = check_pin(j, &boot, e);
 	if (ret == 0)
-		ret = ld_rafs_parse(boot.data, boot.len, &r, e);
+		ret = ld_rafs_parse(boot.data, boot.len, &reader, &r, e);
 	if (ret == 0)
-		ret = list_blobs(j, &r, e);
+		ret = image_rafs_list(j, &r, e);
 	ld_rafs_fini(&r);
 	buf_fini(&boot);
 	return ret;

@@ -108,6 +108,27 @@ void image_maps_fini(struct bc_map *maps, size_t count);
 /* Empty but for name, digest, platform and origin. Blobs are closed. */
 void image_clear(struct ld_image *i);
 
+/* ---- RAFS (image_rafs.c) ---- */
+
+/* Most bytes of a bootstrap. */
+#define IMAGE_MAX_BOOTSTRAP (1u << 30)
+
+struct ld_rafs;
+
+/*
+ * As the read of ld_rafs_reader, from a blob whose size is known. BLOCKING.
+ */
+int image_rafs_read(struct image_job *j, struct bc_source *s, uint64_t off,
+	uint64_t len, struct buf *ret, struct err *e);
+/* The image's layers are the blobs. */
+int image_rafs_list(
+	struct image_job *j, const struct ld_rafs *r, struct err *e);
+/* The image's blobs, one map for each, and the index's bytes. */
+int image_rafs_take(struct image_job *j, struct ld_rafs *r,
+	struct buf *ret_index, struct bc_map **ret_maps, struct err *e);
+/* With the sizes of the blobs that are known now; index is taken. */
+int image_rafs_save(struct image_job *j, struct buf *index, struct err *e);
+
 /* ---- bundles (image_bundle.c) ---- */
 
 /* The halves of ld_image_prepare and ld_image_inspect for bundles. BLOCKING. */

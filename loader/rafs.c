@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * RAFS v6 bootstraps: recognising them, superblocks, blob table, chunk table,
- * and from these one map per blob.
+ * RAFS bootstraps: recognising them; of v6 the superblocks, blob table, chunk
+ * table, and from these one map per blob.
  *
  * A v6 bootstrap is an EROFS file system with tables of its own (Nydus 2.x,
  * rafs/src/metadata/layout/v6.rs describes them). The chunk table names for
  * each chunk both its place in the blob and its digest, so a map can be built
  * from the bootstrap alone and hangs on the bootstrap's digest; the copy of
- * that information inside the blobs is never looked at.
+ * that information inside the blobs is looked at only where it says more than
+ * the bootstrap (batch and ZRAN chunks, rafs_ci.c).
  */
 #include "loader/rafs.h"
 
@@ -30,7 +31,6 @@ enum {
 	COMPAT_RAFS_V6 = 0x40000000,
 	INCOMPAT_V6 = 0xc, /* CHUNKED_FILE + DEVICE_TABLE */
 	BLOB_ENTRY_LEN = 256,
-	CHUNK_ENTRY_LEN = 80,
 };
 
 /* Flags of the extended superblock. */
@@ -42,22 +42,10 @@ enum {
 /* Bits that a reader may ignore. */
 #define FLAG_COMPATIBLE 0xfc000000ull
 
-/* Features of a blob. */
-enum {
-	BLOB_ZRAN = 0x8,
-	BLOB_SEPARATE = 0x10,
-	BLOB_TARFS = 0x40,
-	BLOB_BATCH = 0x80,
-	BLOB_ENCRYPTED = 0x100,
-	BLOB_EXTERNAL = 0x800,
-	BLOB_INCOMPATIBLE = 0xf000,
-};
-
 /* Flags of a chunk. */
 enum {
 	CHUNK_COMPRESSED = 1,
 	CHUNK_ENCRYPTED = 4,
-	CHUNK_BATCH = 8,
 };
 
 enum ld_format ld_rafs_recognise(const uint8_t *p, size_t len)
@@ -74,13 +62,13 @@ enum ld_format ld_rafs_recognise(const uint8_t *p, size_t len)
 	return LD_FORMAT_UNKNOWN;
 }
 
-static int refuse(struct err *e, const char *what)
+int rafs_refuse(struct err *e, const char *what)
 {
 	return err_set(
 		e, -EOPNOTSUPP, "%s cannot be read by this version", what);
 }
 
-static int broken(struct err *e, const char *what)
+int rafs_broken(struct err *e, const char *what)
 {
 	return err_set(e, -EPROTO, "broken RAFS bootstrap: %s", what);
 }
@@ -98,14 +86,14 @@ static int read_supers(struct rafs_boot *b, struct tables *t, struct err *e)
 
 	b->flags = le64_at(x);
 	if (b->flags & FLAG_ENCRYPTED)
-		return refuse(e, "an encrypted RAFS image");
+		return rafs_refuse(e, "an encrypted RAFS image");
 	if ((b->flags & FLAG_TARFS) || s[12] == 9)
-		return refuse(e, "a RAFS image of tarfs mode");
+		return rafs_refuse(e, "a RAFS image of tarfs mode");
 	if (b->flags & ~(FLAG_KNOWN | FLAG_COMPATIBLE))
-		return refuse(e, "a RAFS image with unknown flags");
+		return rafs_refuse(e, "a RAFS image with unknown flags");
 	if (s[12] != 12 || le32_at(s + 80) != INCOMPAT_V6 ||
 		le32_at(s + 44) != 0)
-		return broken(e, "not the superblock of a v6 image");
+		return rafs_broken(e, "not the superblock of a v6 image");
 	b->root_nid = le16_at(s + 14);
 	meta_blocks = le32_at(s + 40);
 	b->meta_off = meta_blocks * RAFS_BLOCK_SIZE;
@@ -117,51 +105,66 @@ static int read_supers(struct rafs_boot *b, struct tables *t, struct err *e)
 	t->chunk_len = le64_at(x + 32);
 	if (b->chunk_size < 4096 || b->chunk_size > RAFS_MAX_CHUNK_SIZE ||
 		(b->chunk_size & (b->chunk_size - 1)) != 0)
-		return broken(e, "chunk size");
+		return rafs_broken(e, "chunk size");
 	if (b->blob_count > RAFS_MAX_BLOBS ||
 		t->blob_len != b->blob_count * BLOB_ENTRY_LEN ||
 		!range_fits(t->blob_off, t->blob_len, b->len))
-		return broken(e, "blob table outside the file");
-	if (t->chunk_len % CHUNK_ENTRY_LEN != 0 ||
+		return rafs_broken(e, "blob table outside the file");
+	if (t->chunk_len % RAFS_CHUNK_LEN != 0 ||
 		!range_fits(t->chunk_off, t->chunk_len, b->len))
-		return broken(e, "chunk table outside the file");
+		return rafs_broken(e, "chunk table outside the file");
 	if (b->meta_off >= b->len)
-		return broken(e, "inodes outside the file");
+		return rafs_broken(e, "inodes outside the file");
 	return 0;
 }
 
-/* A blob id: 64 hex digits, or a placeholder where it could not be known. */
-static int blob_id(const uint8_t *at, struct digest *ret, struct err *e)
+int rafs_blob_id(const uint8_t *at, struct digest *ret)
 {
 	char text[7 + 64 + 1] = "sha256:";
-	size_t i;
 
 	memcpy(text + 7, at, 64);
-	if (digest_parse(text, 7 + 64, ret) == 0)
+	return digest_parse(text, 7 + 64, ret);
+}
+
+/* The id, or a placeholder where it could not be known. */
+static int blob_id(const uint8_t *at, struct digest *ret, struct err *e)
+{
+	size_t i;
+
+	if (rafs_blob_id(at, ret) == 0)
 		return 0;
 	for (i = 1; i < 64 && at[i] == at[0]; i++)
 		;
 	if (i < 64)
-		return broken(e, "a blob id that is no sha256");
+		return rafs_broken(e, "a blob id that is no sha256");
 	*ret = (struct digest){0};
 	return 0;
 }
 
-static int refuse_features(uint32_t features, struct err *e)
+static int refuse_features(
+	const struct rafs_boot *b, uint32_t features, struct err *e)
 {
-	if (features & BLOB_ENCRYPTED)
-		return refuse(e, "a RAFS image with encrypted blobs");
-	if (features & (BLOB_ZRAN | BLOB_SEPARATE))
-		return refuse(e, "a RAFS image that refers to tar.gz layers "
-				 "(ZRAN)");
-	if (features & BLOB_BATCH)
-		return refuse(e, "a RAFS image with batch chunks");
-	if (features & BLOB_TARFS)
-		return refuse(e, "a RAFS image of tarfs mode");
-	if (features & BLOB_EXTERNAL)
-		return refuse(e, "a RAFS image with external data");
-	if (features & BLOB_INCOMPATIBLE)
-		return refuse(e, "a RAFS blob with unknown features");
+	if (features & RAFS_BLOB_ENCRYPTED)
+		return rafs_refuse(e, "a RAFS image with encrypted blobs");
+	if (features & RAFS_BLOB_TARFS)
+		return rafs_refuse(e, "a RAFS image of tarfs mode");
+	if (features & RAFS_BLOB_EXTERNAL)
+		return rafs_refuse(e, "a RAFS image with external data");
+	if (features & RAFS_BLOB_INCOMPATIBLE)
+		return rafs_refuse(e, "a RAFS blob with unknown features");
+	if (!(features & RAFS_BLOB_ZRAN) != !(features & RAFS_BLOB_SEPARATE))
+		return rafs_refuse(e, "a RAFS blob with tables kept apart");
+	if ((features & RAFS_BLOB_ZRAN) && (features & RAFS_BLOB_BATCH))
+		return rafs_broken(e, "a blob of two kinds");
+	if (b->reader)
+		return 0;
+	if (features & RAFS_BLOB_ZRAN)
+		return rafs_refuse(e,
+			"a RAFS image that refers to tar.gz layers (ZRAN), "
+			"without its blobs");
+	if (features & RAFS_BLOB_BATCH)
+		return rafs_refuse(
+			e, "a RAFS image with batch chunks, without its blobs");
 	return 0;
 }
 
@@ -173,23 +176,27 @@ static int read_blob(struct rafs_boot *b, struct ld_rafs *r, uint32_t i,
 	uint32_t slot;
 	int err;
 
-	err = refuse_features(le32_at(at + 84), e);
+	err = refuse_features(b, le32_at(at + 84), e);
 	if (err < 0)
 		return err;
 	err = blob_id(at, &r->blobs[i].digest, e);
 	if (err < 0)
 		return err;
+	info->at = at;
+	info->features = le32_at(at + 84);
+	info->chunk_count = le32_at(at + 72);
 	info->compressor = le32_at(at + 76);
 	info->compressed_size = le64_at(at + 88);
 	info->device_size = round_up(le64_at(at + 96), RAFS_BLOCK_SIZE);
 	if (le32_at(at + 64) != i || le32_at(at + 68) != b->chunk_size ||
-		le32_at(at + 72) > RAFS_MAX_CHUNKS || info->compressor > 3 ||
+		info->chunk_count > RAFS_MAX_CHUNKS || info->compressor > 3 ||
 		le32_at(at + 80) > 1 || le64_at(at + 88) > 1ull << 40 ||
 		le64_at(at + 96) > 1ull << 44)
-		return broken(e, "an entry of the blob table");
+		return rafs_broken(e, "an entry of the blob table");
 	info->digest_algo =
 		le32_at(at + 80) == 0 ? DIGEST_BLAKE3 : DIGEST_SHA256;
 	r->blobs[i].compressed_size = info->compressed_size;
+	r->blobs[i].is_layer = info->features & RAFS_BLOB_ZRAN;
 	ref.digest = r->blobs[i].digest;
 	ref.device_size = info->device_size;
 	return ld_tree_add_blob(r->tree, &ref, &slot);
@@ -216,7 +223,7 @@ static int read_blobs(struct rafs_boot *b, const struct tables *t,
 		for (k = 0; k < i; k++)
 			if (digest_is_equal(
 				    &r->blobs[i].digest, &r->blobs[k].digest))
-				return broken(e, "the same blob id twice");
+				return rafs_broken(e, "the same blob id twice");
 	}
 	return 0;
 }
@@ -230,32 +237,40 @@ static int chunk_order(const void *va, const void *vb)
 	return a->index < b->index ? -1 : a->index > b->index;
 }
 
+static int sort_chunks(struct rafs_boot *b, struct err *e)
+{
+	size_t i;
+
+	if (b->chunk_count > 0)
+		qsort(b->chunks, b->chunk_count, sizeof(*b->chunks),
+			chunk_order);
+	for (i = 1; i < b->chunk_count; i++)
+		if (chunk_order(&b->chunks[i - 1], &b->chunks[i]) == 0)
+			return rafs_broken(e, "two chunks of one number");
+	return 0;
+}
+
 static int read_chunks(
 	struct rafs_boot *b, const struct tables *t, struct err *e)
 {
-	size_t i, n = t->chunk_len / CHUNK_ENTRY_LEN;
+	size_t i, n = t->chunk_len / RAFS_CHUNK_LEN;
 	const uint8_t *at = b->p + t->chunk_off;
 
 	b->chunks = mem_calloc(n, sizeof(*b->chunks));
 	if (!b->chunks)
 		return err_set(e, -ENOMEM, "out of memory");
 	b->chunk_count = n;
-	for (i = 0; i < n; i++, at += CHUNK_ENTRY_LEN) {
+	for (i = 0; i < n; i++, at += RAFS_CHUNK_LEN) {
 		b->chunks[i].blob = le32_at(at + 32);
 		b->chunks[i].index = le32_at(at + 72);
 		b->chunks[i].at = at;
 		if (b->chunks[i].blob >= b->blob_count)
-			return broken(e, "a chunk of no blob");
+			return rafs_broken(e, "a chunk of no blob");
 		if (le32_at(at + 36) & CHUNK_ENCRYPTED)
-			return refuse(e, "a RAFS image with encrypted chunks");
-		if (le32_at(at + 36) & CHUNK_BATCH)
-			return refuse(e, "a RAFS image with batch chunks");
+			return rafs_refuse(
+				e, "a RAFS image with encrypted chunks");
 	}
-	qsort(b->chunks, n, sizeof(*b->chunks), chunk_order);
-	for (i = 1; i < n; i++)
-		if (chunk_order(&b->chunks[i - 1], &b->chunks[i]) == 0)
-			return broken(e, "two chunks of one number");
-	return 0;
+	return sort_chunks(b, e);
 }
 
 const struct rafs_chunk *rafs_chunk_find(
@@ -269,60 +284,197 @@ const struct rafs_chunk *rafs_chunk_find(
 		&key, b->chunks, b->chunk_count, sizeof(key), chunk_order);
 }
 
-static int codec_of(const struct rafs_blob_info *info, bool compressed,
-	enum bc_codec *ret, struct err *e)
+/* ---- chunks that the chunk table lacks ---- */
+
+/* The record that the chunk table would have of it. */
+static void write_record(
+	const struct rafs_ci *ci, uint32_t blob, uint32_t i, uint8_t *at)
+{
+	struct rafs_ci_entry c;
+
+	rafs_ci_read(ci, i, &c);
+	memcpy(at, ci->digests + (size_t)i * 32, 32);
+	put_le32(at + 32, blob);
+	put_le32(at + 44, c.len);
+	put_le32(at + 56, (uint32_t)c.dev_off);
+	put_le32(at + 60, (uint32_t)(c.dev_off >> 32));
+	put_le32(at + 72, i);
+}
+
+static size_t count_digests(const struct rafs_boot *b)
+{
+	size_t i, n = 0;
+
+	for (i = 0; i < b->blob_count; i++)
+		if (b->blobs[i].ci.digests)
+			n += b->blobs[i].ci.chunk_count;
+	return n;
+}
+
+/*
+ * A merged bootstrap lists chunks of equal digest once. Where a verified blob
+ * of tables has an array of digests, the others are taken from there.
+ */
+static int add_missing(struct rafs_boot *b, struct err *e)
+{
+	size_t max = count_digests(b), known = b->chunk_count, n = 0;
+	struct rafs_chunk *chunks;
+	uint32_t blob, i;
+	uint8_t *at;
+
+	if (max == 0)
+		return 0;
+	chunks = mem_calloc(known + max, sizeof(*chunks));
+	b->added = mem_calloc(max, RAFS_CHUNK_LEN);
+	if (!chunks || !b->added) {
+		mem_free(chunks);
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	for (blob = 0; blob < b->blob_count; blob++) {
+		const struct rafs_ci *ci = &b->blobs[blob].ci;
+
+		for (i = 0; ci->digests && i < ci->chunk_count; i++) {
+			if (rafs_chunk_find(b, blob, i))
+				continue;
+			at = b->added + n * RAFS_CHUNK_LEN;
+			write_record(ci, blob, i, at);
+			chunks[known + n++] = (struct rafs_chunk){
+				.blob = blob, .index = i, .at = at};
+		}
+	}
+	if (known > 0)
+		memcpy(chunks, b->chunks, known * sizeof(*chunks));
+	mem_free(b->chunks);
+	b->chunks = chunks;
+	b->chunk_count = known + n;
+	return sort_chunks(b, e);
+}
+
+/* The blobs' own tables, for those that need them. */
+static int load_tables(
+	struct rafs_boot *b, const struct ld_rafs *r, struct err *e)
+{
+	uint32_t i;
+	int err;
+
+	for (i = 0; i < b->blob_count; i++) {
+		if (!(b->blobs[i].features &
+			    (RAFS_BLOB_ZRAN | RAFS_BLOB_BATCH)) ||
+			b->blobs[i].chunk_count == 0)
+			continue;
+		err = rafs_ci_load(b, &r->blobs[i].digest, i, e);
+		if (err < 0)
+			return err;
+	}
+	return add_missing(b, e);
+}
+
+/* ---- maps ---- */
+
+int rafs_codec(uint32_t compressor, bool is_compressed, enum bc_codec *ret,
+	struct err *e)
 {
 	static const enum bc_codec codecs[] = {[0] = BC_CODEC_NONE,
 		[1] = BC_CODEC_LZ4_BLOCK,
 		[2] = BC_CODEC_NONE,
 		[3] = BC_CODEC_ZSTD};
 
-	if (!compressed) {
+	if (!is_compressed) {
 		*ret = BC_CODEC_NONE;
 		return 0;
 	}
-	if (info->compressor == 2)
-		return refuse(e, "a RAFS image with gzip chunks");
-	if (info->compressor == 0)
-		return broken(e, "a compressed chunk in an uncompressed blob");
-	*ret = codecs[info->compressor];
+	if (compressor == 2)
+		return rafs_refuse(e, "a RAFS image with gzip chunks");
+	if (compressor == 0)
+		return rafs_broken(
+			e, "a compressed chunk in an uncompressed blob");
+	*ret = codecs[compressor];
 	return 0;
 }
 
-static int map_chunk(const struct rafs_boot *b, const struct rafs_chunk *c,
+/* A chunk that is compressed alone, as the bootstrap says. */
+static int plain_group(const struct rafs_boot *b, const struct rafs_chunk *c,
+	struct bc_map_builder *m, uint32_t *ret, struct err *e)
+{
+	uint64_t src_len = le32_at(c->at + 40), len = le32_at(c->at + 44);
+	enum bc_codec codec = BC_CODEC_NONE;
+	int err;
+
+	err = rafs_codec(b->blobs[c->blob].compressor,
+		le32_at(c->at + 36) & CHUNK_COMPRESSED, &codec, e);
+	if (err < 0)
+		return err;
+	if (codec == BC_CODEC_NONE && src_len != len)
+		return rafs_broken(e, "sizes of a chunk");
+	err = bc_map_add_group(
+		m, le64_at(c->at + 48), src_len, len, codec, NULL, 0, ret);
+	if (err < 0)
+		return err_set(e, err,
+			"broken RAFS bootstrap: a chunk's range in its blob");
+	return 0;
+}
+
+/* As the blob's own table says, which must agree with the bootstrap. */
+static int table_group(struct rafs_boot *b, const struct rafs_chunk *c,
+	struct bc_map_builder *m, uint32_t *ret_group, uint32_t *ret_off,
+	struct err *e)
+{
+	struct rafs_blob_info *info = &b->blobs[c->blob];
+	enum bc_codec codec = BC_CODEC_NONE;
+	struct rafs_ci_entry entry;
+	int err;
+
+	if (c->index >= info->ci.chunk_count)
+		return rafs_broken(e, "the number of a chunk");
+	rafs_ci_read(&info->ci, c->index, &entry);
+	if (entry.dev_off != le64_at(c->at + 56) ||
+		entry.len != le32_at(c->at + 44))
+		return err_set(e, -EPROTO,
+			"the chunk table in RAFS blob %u says of chunk %u "
+			"what the bootstrap does not",
+			c->blob, c->index);
+	if (entry.flags & RAFS_CI_ENCRYPTED)
+		return rafs_refuse(e, "a RAFS image with encrypted chunks");
+	*ret_off = 0;
+	if (!(entry.flags & (RAFS_CI_BATCH | RAFS_CI_ZRAN)))
+		return plain_group(b, c, m, ret_group, e);
+	*ret_off = entry.context_off;
+	err = 0;
+	if (entry.flags & RAFS_CI_BATCH)
+		err = rafs_codec(
+			info->compressor, info->compressor != 0, &codec, e);
+	return err ? err
+	           : rafs_ci_add_group(
+			     &info->ci, &entry, codec, m, ret_group, e);
+}
+
+static int map_chunk(struct rafs_boot *b, const struct rafs_chunk *c,
 	struct bc_map_builder *m, struct err *e)
 {
 	const struct rafs_blob_info *info = &b->blobs[c->blob];
 	struct digest d = {.algo = info->digest_algo};
-	uint64_t src_len = le32_at(c->at + 40), len = le32_at(c->at + 44);
-	enum bc_codec codec = BC_CODEC_NONE;
-	uint32_t group;
+	uint64_t len = le32_at(c->at + 44);
+	uint32_t group = 0, off = 0;
 	int err;
 
-	err = codec_of(info, le32_at(c->at + 36) & CHUNK_COMPRESSED, &codec, e);
+	if (len == 0 || len > b->chunk_size)
+		return rafs_broken(e, "sizes of a chunk");
+	if (info->ci.raw)
+		err = table_group(b, c, m, &group, &off, e);
+	else
+		err = plain_group(b, c, m, &group, e);
 	if (err < 0)
 		return err;
-	if (len == 0 || len > b->chunk_size ||
-		(codec == BC_CODEC_NONE && src_len != len))
-		return broken(e, "sizes of a chunk");
-	err = bc_map_add_group(
-		m, le64_at(c->at + 48), src_len, len, codec, NULL, 0, &group);
-	if (err < 0)
-		return err_set(e, err,
-			"broken RAFS bootstrap: a chunk's range "
-			"in its blob");
 	memcpy(d.bytes, c->at, 32);
-	err = bc_map_add_chunk(m, group, le64_at(c->at + 56), len, 0, &d);
+	err = bc_map_add_chunk(m, group, le64_at(c->at + 56), len, off, &d);
 	if (err < 0)
-		return err_set(e, err,
-			"broken RAFS bootstrap: a chunk's "
-			"place");
+		return err_set(
+			e, err, "broken RAFS bootstrap: a chunk's place");
 	return 0;
 }
 
 /* The chunks are sorted by blob: one pass, one map after the other. */
-static int build_maps(
-	const struct rafs_boot *b, struct ld_rafs *r, struct err *e)
+static int build_maps(struct rafs_boot *b, struct ld_rafs *r, struct err *e)
 {
 	struct bc_map_builder *m = NULL;
 	size_t i, k = 0;
@@ -362,34 +514,50 @@ static int parse_v6(struct rafs_boot *b, struct ld_rafs *r, struct err *e)
 	if (err == 0)
 		err = read_chunks(b, &t, e);
 	if (err == 0)
+		err = load_tables(b, r, e);
+	if (err == 0)
 		err = rafs_tree_build(b, r, e);
 	if (err == 0)
 		err = build_maps(b, r, e);
 	return err;
 }
 
-int ld_rafs_parse(
-	const uint8_t *boot, size_t len, struct ld_rafs *ret, struct err *e)
+static void boot_fini(struct rafs_boot *b)
 {
-	struct rafs_boot b = {.p = boot, .len = len};
+	uint32_t i;
+
+	for (i = 0; b->blobs && i < b->blob_count; i++)
+		rafs_ci_fini(&b->blobs[i].ci);
+	mem_free(b->blobs);
+	mem_free(b->chunks);
+	mem_free(b->added);
+}
+
+int ld_rafs_parse(const uint8_t *boot, size_t len,
+	const struct ld_rafs_reader *reader, struct ld_rafs *ret, struct err *e)
+{
+	struct rafs_boot b = {.p = boot,
+		.len = len,
+		.reader = reader,
+		.ci_budget = RAFS_MAX_CI};
 	struct ld_rafs r = {.format = ld_rafs_recognise(boot, len)};
 	int err;
 
 	switch (r.format) {
 	case LD_FORMAT_RAFS_V6:
+		if (len % RAFS_BLOCK_SIZE != 0 || len < 2 * RAFS_BLOCK_SIZE)
+			return rafs_broken(e, "it has been cut");
+		err = parse_v6(&b, &r, e);
 		break;
 	case LD_FORMAT_RAFS_V5:
-		return refuse(e, "a RAFS v5 image");
+		err = rafs_v5_parse(&b, &r, e);
+		break;
 	case LD_FORMAT_NYDUS_V3:
-		return refuse(e, "an image of Nydus v3");
+		return rafs_refuse(e, "an image of Nydus v3");
 	default:
 		return err_set(e, -EPROTO, "not a RAFS bootstrap");
 	}
-	if (len % RAFS_BLOCK_SIZE != 0 || len < 2 * RAFS_BLOCK_SIZE)
-		return broken(e, "it has been cut");
-	err = parse_v6(&b, &r, e);
-	mem_free(b.blobs);
-	mem_free(b.chunks);
+	boot_fini(&b);
 	if (err < 0) {
 		ld_rafs_fini(&r);
 		return err;

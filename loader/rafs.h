@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * RAFS v6 bootstraps (Nydus) as a source format: one tree and one map per blob.
- * The device offsets stay RAFS' own (uncompressed offsets of the blob).
+ * RAFS v5 and v6 bootstraps (Nydus 2.x) as a source format: one tree and one
+ * map per blob. For v6 the device offsets stay RAFS' own (uncompressed offsets
+ * of the blob); for v5 every chunk begins on a block of its own.
  */
 #pragma once
 
@@ -17,6 +18,7 @@
 struct ld_rafs_blob {
 	struct digest digest;     /* sha256: the blob id is its hex */
 	uint64_t compressed_size; /* of the data part; 0: not known */
+	bool is_layer; /* ZRAN: an original tar.gz of compressed_size bytes */
 	struct buf map;
 };
 
@@ -38,12 +40,27 @@ void ld_rafs_fini(struct ld_rafs *r);
 enum ld_format ld_rafs_recognise(const uint8_t *p, size_t len);
 
 /*
- * Parse a bootstrap. v5, v3, batch and ZRAN chunks: ERR_UNSUPPORTED by name;
- * encrypted: ERR_UNSUPPORTED, the sentence says encrypted. A bootstrap that
- * lies inside a blob (inline) is passed as its own bytes. PURE.
+ * Bytes of blobs, for images whose chunks the bootstrap alone cannot place:
+ * batch chunks (the table in the blob) and ZRAN (a blob of tables). Appends
+ * [off, off + len) of the blob to ret, len 0: all of it; ret's limit holds.
+ * 0 or an error with its sentence.
  */
-int ld_rafs_parse(
-	const uint8_t *boot, size_t len, struct ld_rafs *ret, struct err *e);
+struct ld_rafs_reader {
+	int (*read)(void *arg, const struct digest *blob, uint64_t off,
+		uint64_t len, struct buf *ret, struct err *e);
+	void *arg;
+};
+
+/*
+ * Parse a bootstrap. Nydus v3, tarfs, external data: ERR_UNSUPPORTED by name;
+ * encrypted: ERR_UNSUPPORTED, the sentence says encrypted. Batch and ZRAN
+ * images need a reader, else they are ERR_UNSUPPORTED too. A bootstrap that
+ * lies inside a blob (inline) is passed as its own bytes. PURE but for the
+ * reader.
+ */
+int ld_rafs_parse(const uint8_t *boot, size_t len,
+	const struct ld_rafs_reader *reader, struct ld_rafs *ret,
+	struct err *e);
 
 /*
  * The bootstrap that lies inside a blob (built with --blob-inline-meta), found

@@ -210,6 +210,18 @@ static const char *xattr_prefix(uint8_t index)
 	return index < ARRAY_LEN(prefixes) ? prefixes[index] : NULL;
 }
 
+int rafs_set_xattr(struct ld_tree *t, struct ld_inode *i, const char *name,
+	size_t name_len, const void *value, size_t value_len, struct err *e)
+{
+	static const char ours[] = "trusted.sluice.";
+
+	if (!ld_xattr_name_is_known(name, name_len) ||
+		(name_len >= sizeof(ours) - 1 &&
+			memcmp(name, ours, sizeof(ours) - 1) == 0))
+		return 0;
+	return ld_tree_set_xattr(t, i, name, name_len, value, value_len, e);
+}
+
 static int read_xattrs(struct walk *w, uint64_t nid, const struct rafs_inode *i,
 	struct ld_inode *node)
 {
@@ -234,7 +246,7 @@ static int read_xattrs(struct walk *w, uint64_t nid, const struct rafs_inode *i,
 		prefix_len = strlen(prefix);
 		memcpy(full, prefix, prefix_len);
 		memcpy(full + prefix_len, name, name_len);
-		err = ld_tree_set_xattr(w->r->tree, node, full,
+		err = rafs_set_xattr(w->r->tree, node, full,
 			prefix_len + name_len, value, value_len, w->e);
 		if (err < 0)
 			return err;
