@@ -201,20 +201,19 @@ static void part_landed(struct rt_waiter *wt, struct rt_flight *f, int result)
 
 /*
  * A new flight is ours. Perhaps its group landed between our look at the bits
- * and the join: then it is in memory still, or ready by now. True: the flight
- * has landed.
+ * of these chunks and the join: then it is in memory still, or ready by now.
+ * True: the flight has landed.
  */
-static bool fresh_is_late(struct read_part *p, struct blob_flight *fl)
+static bool flight_is_late(
+	struct blob_flight *fl, uint32_t first, uint32_t count, bool distrust)
 {
 	struct bc_blob *b = fl->blob;
-	uint32_t group = (uint32_t)fl->f.key;
 
-	if (blob_storing_get(b, group, fl)) {
+	if (blob_storing_get(b, (uint32_t)fl->f.key, fl)) {
 		rt_flight_land(&b->flights, &fl->f, 0);
 		return true;
 	}
-	if (!p->br->distrust &&
-		bc_cachefile_is_ready(&b->file, p->first, p->count)) {
+	if (!distrust && bc_cachefile_is_ready(&b->file, first, count)) {
 		rt_flight_land(&b->flights, &fl->f, -ESTALE);
 		return true;
 	}
@@ -242,7 +241,9 @@ static struct blob_flight *part_join(struct read_part *p)
 		&p->u.flight.wt, &is_new, &promote);
 	fl = container_of(f, struct blob_flight, f);
 	if (is_new)
-		return fresh_is_late(p, fl) ? NULL : fl;
+		return flight_is_late(fl, p->first, p->count, p->br->distrust)
+		               ? NULL
+		               : fl;
 	mem_free(fresh);
 	if (promote)
 		blob_flight_promote(fl);
@@ -276,11 +277,8 @@ static struct blob_flight *around_join(struct bc_blob *b, uint32_t group)
 		mem_free(fl);
 		return NULL;
 	}
-	if (blob_storing_get(b, group, fl)) {
-		rt_flight_land(&b->flights, &fl->f, 0);
-		return NULL;
-	}
-	return fl;
+	return flight_is_late(fl, g->first_chunk, g->chunk_count, false) ? NULL
+	                                                                 : fl;
 }
 
 /*

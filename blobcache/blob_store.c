@@ -76,6 +76,7 @@ static void store_finish(struct blob_run *run)
 	blob_run_stored(run);
 }
 
+/* r: what a write came to; 0: nothing was tried, the disk is too full. */
 static void warn_store(struct bc_blob *b, int r)
 {
 	bool is_due;
@@ -83,7 +84,11 @@ static void warn_store(struct bc_blob *b, int r)
 	(void)pthread_mutex_lock(&b->lock);
 	is_due = log_ratelimit(&b->warned_store_ms, WARN_INTERVAL_MS);
 	(void)pthread_mutex_unlock(&b->lock);
-	if (is_due)
+	if (is_due && r == 0)
+		log_warn("less than 5 %% is free where the cache '%s' lies, "
+			 "going on without caching",
+			bc_store_path(b->store));
+	else if (is_due)
 		log_warn("cannot write to the cache '%s' (error %d), going on "
 			 "without caching",
 			bc_store_path(b->store), -r);
@@ -119,7 +124,7 @@ static void store_written(struct rt_op *op)
 {
 	struct rt_io *io = container_of(op, struct rt_io, op);
 	struct blob_run *run = container_of(io, struct blob_run, io);
-	uint32_t i, first = store_group(run)->first_chunk + run->at_chunk;
+	uint32_t first = store_group(run)->first_chunk + run->at_chunk;
 	uint64_t len;
 
 	rt_worker_assert(run->worker);
@@ -130,8 +135,12 @@ static void store_written(struct rt_op *op)
 		store_finish(run);
 		return;
 	}
-	for (i = 0; i < run->chunk_count; i++)
-		bc_cachefile_set_ready(&run->blob->file, first + i);
+	if (bc_cachefile_set_ready(&run->blob->file, first, run->chunk_count) <
+		0) {
+		warn_store(run->blob, -EIO);
+		store_finish(run);
+		return;
+	}
 	run->stored += len;
 	run->at_chunk += run->chunk_count;
 	store_next(run);

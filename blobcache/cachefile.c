@@ -417,12 +417,6 @@ uint64_t bc_cachefile_generation(const struct bc_cachefile *c)
 	return is_usable(c) ? bc_ready_generation(&c->bits) : 0;
 }
 
-void bc_cachefile_set_ready(struct bc_cachefile *c, uint32_t chunk)
-{
-	if (is_usable(c) && !c->read_only)
-		bc_ready_set(&c->bits, chunk);
-}
-
 void bc_cachefile_clear_ready(struct bc_cachefile *c, uint32_t chunk)
 {
 	struct stat st;
@@ -457,7 +451,11 @@ uint64_t bc_cachefile_ready_bytes(const struct bc_cachefile *c)
 
 /* ---- writing ---- */
 
-/* Mends a data file that was cut short, before anything is written to it. */
+/*
+ * A data file that was cut short has lost chunks, and a write behind its end
+ * makes them look like zeros. Clears all bits and mends the length. 0: it was
+ * whole; 1: it was not; or -errno.
+ */
 static int check_size(struct bc_cachefile *c)
 {
 	struct stat st;
@@ -469,29 +467,45 @@ static int check_size(struct bc_cachefile *c)
 	bc_ready_clear(&c->bits, 0, c->map->chunk_count);
 	if (ftruncate(c->data.fd, (off_t)c->map->device_size) < 0)
 		return -errno;
+	return 1;
+}
+
+int bc_cachefile_set_ready(
+	struct bc_cachefile *c, uint32_t first, uint32_t count)
+{
+	uint32_t i;
+
+	if (!is_usable(c) || c->read_only || check_size(c) != 0)
+		return -EIO;
+	for (i = first; i < first + count; i++)
+		bc_ready_set(&c->bits, i);
 	return 0;
 }
 
 int bc_cachefile_store_begin(struct bc_cachefile *c)
 {
+	bool is_refused;
 	int r = 0;
 
 	if (!is_usable(c) || c->read_only)
 		return -EROFS;
 	(void)pthread_mutex_lock(&c->lock); /* a plain mutex cannot fail */
-	if (c->stores == 0 && flock(c->ready_fd, LOCK_SH | LOCK_NB) < 0)
+	is_refused =
+		c->stores == 0 && flock(c->ready_fd, LOCK_SH | LOCK_NB) < 0;
+	if (is_refused)
 		r = -errno;
-	if (r == 0) {
+	else
 		c->stores++;
-		r = bc_ready_is_sealed(&c->bits) ? -EROFS : check_size(c);
-	} else {
-		(void)pthread_mutex_unlock(&c->lock);
-		return r;
-	}
 	(void)pthread_mutex_unlock(&c->lock);
+	if (is_refused)
+		return r;
+	if (bc_ready_is_sealed(&c->bits))
+		r = -EROFS;
+	else
+		r = check_size(c);
 	if (r < 0)
 		bc_cachefile_store_end(c);
-	return r;
+	return r < 0 ? r : 0;
 }
 
 void bc_cachefile_store_end(struct bc_cachefile *c)

@@ -122,8 +122,13 @@ bool bc_cachefile_is_ready(
 /* Changes when anything was evicted: take before the bit test, compare after
  * the read. ANY_THREAD. */
 uint64_t bc_cachefile_generation(const struct bc_cachefile *c);
-/* The chunk's bytes are in the data file. ANY_THREAD. */
-void bc_cachefile_set_ready(struct bc_cachefile *c, uint32_t chunk);
+/*
+ * The bytes of these chunks are in the data file. 0, or -EIO: the file was cut
+ * short meanwhile, so that no bit of it counts. Between store_begin and
+ * store_end. ANY_THREAD.
+ */
+int bc_cachefile_set_ready(
+	struct bc_cachefile *c, uint32_t first, uint32_t count);
 /*
  * It turned out not to hold what it should; a data file that was cut short
  * loses all its bits. The generation moves. ANY_THREAD.

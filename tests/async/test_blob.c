@@ -11,6 +11,8 @@
 
 #include <cmocka.h>
 
+#include "blobcache/blob_int.h"
+#include "blobcache/store_int.h"
 #include "tests/async/engines.h"
 #include "tests/lib/blob_fixture.h"
 
@@ -401,6 +403,7 @@ struct bg {
 	struct bc_read r;
 	uint8_t buf[100];
 	atomic_int result; /* 1 while it runs */
+	atomic_int is_started;
 };
 
 static void bg_done(struct bc_read *r)
@@ -415,13 +418,15 @@ static void bg_start(struct rt_task *t)
 
 	if (r != -EINPROGRESS)
 		atomic_store(&g->result, r);
+	atomic_store(&g->is_started, 1);
 }
 
 static void bg_post(struct rt *rt, struct bg *g, struct bc_blob *b,
-	enum rt_class cls, bool has_buf)
+	enum rt_class cls, bool has_buf, uint64_t off)
 {
 	*g = (struct bg){.task.run = bg_start,
 		.r = {.blob = b,
+			.off = off,
 			.len = 100,
 			.buf = has_buf ? g->buf : NULL,
 			.cls = cls,
@@ -438,11 +443,11 @@ static void promote(struct rt *rt)
 	fixture_init(&f);
 	fixture_open(&f, rt);
 	atomic_store(&f.source->hold, true);
-	bg_post(rt, &pre, f.b, RT_PREFETCH, false);
+	bg_post(rt, &pre, f.b, RT_PREFETCH, false, 0);
 	while (fake_held(f.source) == 0)
 		sched_yield();
 	assert_int_equal(f.source->held[0]->cls, RT_PREFETCH);
-	bg_post(rt, &demand, f.b, RT_DEMAND, true);
+	bg_post(rt, &demand, f.b, RT_DEMAND, true, 0);
 	while (atomic_load(&f.source->promotes) == 0)
 		sched_yield();
 	fake_release(f.source);
@@ -471,7 +476,7 @@ static void close_early(struct rt *rt)
 	fixture_open(&f, rt);
 	f.source->destroyed = &destroyed;
 	atomic_store(&f.source->hold, true);
-	bg_post(rt, &g, f.b, RT_DEMAND, true);
+	bg_post(rt, &g, f.b, RT_DEMAND, true, 0);
 	while (fake_held(f.source) == 0)
 		sched_yield();
 	fixture_close(&f);
@@ -483,6 +488,72 @@ static void close_early(struct rt *rt)
 static void closing_cancels_and_drains(void **state)
 {
 	on_engines(2, close_early);
+}
+
+/* ---- when there is too much ---- */
+
+static void crowded(struct rt *rt)
+{
+	unsigned i, refused = 0;
+	const struct bc_map *m;
+	struct fixture f;
+	struct bg *g;
+
+	fixture_init(&f);
+	fixture_open(&f, rt);
+	f.b->limits = bc_plan_local; /* each read a run of its own */
+	m = bc_blob_map(f.b);
+	g = mem_calloc(m->group_count, sizeof(*g));
+	assert_non_null(g);
+	atomic_store(&f.source->hold, true);
+	for (i = 0; i < m->group_count; i++) {
+		bg_post(rt, &g[i], f.b, i % 3 ? RT_PREFETCH : RT_DEMAND, true,
+			m->chunks[m->groups[i].first_chunk].dev_off);
+		while (atomic_load(&g[i].is_started) == 0)
+			sched_yield();
+	}
+	fake_release(f.source);
+	for (i = 0; i < m->group_count; i++) {
+		while (atomic_load(&g[i].result) > 0)
+			sched_yield();
+		if (atomic_load(&g[i].result) == 0) {
+			assert_memory_equal(
+				g[i].buf, f.device + g[i].r.off, 100);
+			continue;
+		}
+		assert_int_equal(atomic_load(&g[i].result), -EAGAIN);
+		assert_int_not_equal(i % 3, 0);
+		refused++;
+	}
+	assert_true(refused > 0);
+	mem_free(g);
+	fixture_close(&f);
+	fixture_fini(&f);
+}
+
+static void a_full_channel_refuses_prefetch_and_never_demand(void **state)
+{
+	on_engines_with(
+		(struct rt_options){.workers = 1, .slots = 4, .backlog = 4},
+		crowded);
+}
+
+static void one_at_a_time(struct rt *rt)
+{
+	struct fixture f;
+
+	fixture_init(&f);
+	fixture_open(&f, rt);
+	f.store->budget.limit = 1;
+	run_readers(rt, &f, 32, 5000);
+	assert_int_equal(atomic_load(&f.source->fetched), f.blob.len);
+	fixture_close(&f);
+	fixture_fini(&f);
+}
+
+static void with_memory_for_one_flight_all_get_their_turn(void **state)
+{
+	on_engines(2, one_at_a_time);
 }
 
 /* ---- memory ---- */
@@ -541,6 +612,9 @@ int main(void)
 			a_cancelled_read_ends_and_its_flight_still_fills_the_cache),
 		cmocka_unit_test(a_demand_that_joins_a_prefetch_promotes_it),
 		cmocka_unit_test(closing_cancels_and_drains),
+		cmocka_unit_test(
+			a_full_channel_refuses_prefetch_and_never_demand),
+		cmocka_unit_test(with_memory_for_one_flight_all_get_their_turn),
 		cmocka_unit_test(any_failing_allocation_fails_one_read_at_most),
 	};
 

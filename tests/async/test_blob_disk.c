@@ -4,15 +4,18 @@
  * full and read-only disks, I/O that fails, eviction under readers.
  */
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mount.h>
+#include <sys/wait.h>
 
 #include <cmocka.h>
 
@@ -87,7 +90,8 @@ static void truncated_half(struct rt *rt)
 	buf = mem_alloc(f.device_len);
 	assert_non_null(buf);
 	assert_int_equal(read_at(rt, f.b, 0, buf, half), 0);
-	wait_cached(f.b, half / 4);
+	fixture_close(&f); /* until its stores have ended */
+	fixture_open(&f, rt);
 	assert_int_equal(truncate(fixture_path(&f, "data", path), 0), 0);
 	/* This store makes the file long again: the first half is a hole. */
 	assert_int_equal(read_at(rt, f.b, half, buf, f.device_len - half), 0);
@@ -263,7 +267,7 @@ static void in_a_read_only_cache_bits_are_doubted_aside(void **state)
 	assert_int_equal(
 		bc_cachefile_open(f.store, &f.digest, &map, &c, NULL), 0);
 	for (i = 1; i <= 3; i++) {
-		bc_cachefile_set_ready(&c, i);
+		(void)bc_cachefile_set_ready(&c, i, 1);
 		if (i == 2)
 			assert_int_equal(bc_cachefile_sync(&c), 0);
 	}
@@ -283,7 +287,7 @@ static void in_a_read_only_cache_bits_are_doubted_aside(void **state)
 	bc_cachefile_clear_ready(&c, 1);
 	assert_false(bc_cachefile_is_ready(&c, 1, 1));
 	assert_true(bc_cachefile_is_ready(&c, 2, 1));
-	bc_cachefile_set_ready(&c, 3);
+	(void)bc_cachefile_set_ready(&c, 3, 1);
 	assert_false(bc_cachefile_is_ready(&c, 3, 1));
 	assert_int_equal(bc_cachefile_store_begin(&c), -EROFS);
 	bc_cachefile_close(&c);
@@ -434,6 +438,114 @@ static void readers_never_see_what_was_evicted_under_them(void **state)
 	on_engines(2, eviction);
 }
 
+/* ---- time and death ---- */
+
+static void becomes_durable(struct rt *rt)
+{
+	struct fixture f;
+	struct bc_ready bits;
+	struct bc_map map;
+	char path[512];
+	struct buf b;
+
+	fixture_init(&f);
+	fixture_open(&f, rt);
+	expect_all(rt, &f, 60000);
+	wait_cached(f.b, total(f.b));
+	map = fixture_map(&f);
+	fixture_path(&f, "ready", path);
+	for (;;) {
+		buf_init(&b, 0);
+		assert_int_equal(buf_read_file(&b, AT_FDCWD, path), 0);
+		assert_int_equal(
+			bc_ready_attach(b.data, b.len, &map, &bits), 0);
+		if (bc_ready_test(bits.durable, 0, map.chunk_count))
+			break;
+		buf_fini(&b);
+		(void)poll(NULL, 0, 20);
+	}
+	buf_fini(&b);
+	bc_map_close(&map);
+	fixture_close(&f);
+	fixture_fini(&f);
+}
+
+static void what_is_ready_becomes_durable_by_itself(void **state)
+{
+	struct rt *rt = engine_start(
+		RT_BACKEND_THREADS, (struct rt_options){.workers = 1});
+
+	becomes_durable(rt);
+	engine_stop(rt);
+}
+
+/* In a process of its own: read everything until killed. */
+static void victim(struct fixture *f, unsigned step)
+{
+	struct rt *rt = engine_start(
+		RT_BACKEND_THREADS, (struct rt_options){.workers = 2});
+
+	fixture_open(f, rt);
+	expect_all(rt, f, step);
+	fixture_close(f);
+	engine_stop(rt);
+}
+
+/* All that is marked ready is right, without a source to help. */
+static void expect_ready_right(struct rt *rt, struct fixture *f)
+{
+	struct bc_blob_options o = {.rt = rt, .digest = f->digest};
+	const struct bc_map *m;
+	uint8_t buf[9000];
+	uint32_t i;
+	int r;
+
+	assert_int_equal(bc_store_open(f->dir, &f->store, NULL), 0);
+	o.store = f->store;
+	o.map = fixture_map(f);
+	assert_int_equal(bc_blob_open(&o, &f->b, NULL), 0);
+	m = bc_blob_map(f->b);
+	for (i = 0; i < m->chunk_count; i++) {
+		const struct bc_chunk *c = &m->chunks[i];
+
+		r = read_at(rt, f->b, c->dev_off, buf, c->len);
+		if (r == 0)
+			assert_memory_equal(
+				buf, f->device + c->dev_off, c->len);
+		else
+			assert_int_equal(r, -EIO);
+	}
+	bc_blob_close(f->b);
+	bc_store_close(f->store);
+}
+
+static void after_a_kill_every_ready_chunk_is_right(void **state)
+{
+	unsigned long i, rounds = soak_count(20);
+	struct fixture f;
+	struct rt *rt;
+	int status;
+	pid_t pid;
+
+	fixture_init(&f);
+	for (i = 0; i < rounds; i++) {
+		pid = fork();
+		assert_true(pid >= 0);
+		if (pid == 0) {
+			victim(&f, 2000 + (unsigned)i * 100 % 5000);
+			_exit(0);
+		}
+		(void)poll(NULL, 0, (int)(i * 7 % 23));
+		assert_int_equal(kill(pid, SIGKILL), 0);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		rt = engine_start(
+			RT_BACKEND_THREADS, (struct rt_options){.workers = 1});
+		expect_ready_right(rt, &f);
+		engine_stop(rt);
+	}
+	fixture_fini(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -452,6 +564,8 @@ int main(void)
 		cmocka_unit_test(any_failing_operation_loses_only_caching),
 		cmocka_unit_test(
 			operations_that_go_on_failing_lose_only_caching),
+		cmocka_unit_test(what_is_ready_becomes_durable_by_itself),
+		cmocka_unit_test(after_a_kill_every_ready_chunk_is_right),
 		cmocka_unit_test(readers_never_see_what_was_evicted_under_them),
 	};
 

@@ -10,7 +10,6 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/mount.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
@@ -72,7 +71,7 @@ static void cache_fill(struct cache *c, uint32_t chunk)
 	assert_int_equal(pwrite(c->c.data.fd, c->f.device + k->dev_off, k->len,
 				 (off_t)k->dev_off),
 		k->len);
-	bc_cachefile_set_ready(&c->c, chunk);
+	(void)bc_cachefile_set_ready(&c->c, chunk, 1);
 	bc_cachefile_store_end(&c->c);
 	assert_true(bc_cachefile_is_ready(&c->c, chunk, 1));
 }
@@ -416,7 +415,7 @@ static void two_openings_share_their_bits(void **state)
 			    c.f.store, &c.f.digest, &c.map, &child, NULL) < 0 ||
 			bc_cachefile_store_begin(&child) < 0)
 			_exit(1);
-		bc_cachefile_set_ready(&child, 9);
+		(void)bc_cachefile_set_ready(&child, 9, 1);
 		bc_cachefile_store_end(&child);
 		_exit(0);
 	}
