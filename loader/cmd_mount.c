@@ -73,6 +73,23 @@ static void end_signals(sigset_t *s)
 	(void)sigaddset(s, SIGHUP);
 }
 
+static void end_at_once(int signal)
+{
+	_exit(128 + signal);
+}
+
+/* The first process of a container: what has no handler does not reach it. */
+static void be_ended_as_first_process(void)
+{
+	struct sigaction act = {.sa_handler = end_at_once};
+
+	if (getpid() != 1)
+		return;
+	(void)sigaction(SIGINT, &act, NULL);
+	(void)sigaction(SIGTERM, &act, NULL);
+	(void)sigaction(SIGHUP, &act, NULL);
+}
+
 /*
  * Blocked from the start, so that no thread inherits them. While the image is
  * prepared they end the process at once: there is nothing to clean up then,
@@ -82,6 +99,7 @@ static void let_signals_end_us(bool on)
 {
 	sigset_t s;
 
+	be_ended_as_first_process();
 	end_signals(&s);
 	(void)sigprocmask(on ? SIG_UNBLOCK : SIG_BLOCK, &s, NULL);
 }

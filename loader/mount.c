@@ -297,6 +297,16 @@ static int make_room(const char *dir, struct err *e)
 
 static int mount_failed(const char *dir, struct err *e)
 {
+	/*
+	 * Refused by the kernel, libfuse3 turns to fusermount3 without a word;
+	 * where that is not installed there is no word at all.
+	 */
+	if (geteuid() == 0 && !said[0])
+		return err_set(e, -EPERM,
+			"cannot mount at '%s': Operation not permitted, root "
+			"needs CAP_SYS_ADMIN for it (in a container: "
+			"--cap-add SYS_ADMIN)",
+			dir);
 	/* libfuse3 gives no code. */
 	return err_set(e, geteuid() == 0 ? -EIO : -EPERM,
 		"cannot mount at '%s': %s", dir, what_was_said());
