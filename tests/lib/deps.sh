@@ -14,6 +14,10 @@ test_packages=(
 	podman runc erofs-utils zstd jq openssl apache2-utils attr procps
 	iproute2 util-linux
 )
+nix_packages=(
+	nix-bin patchelf git binutils ca-certificates podman runc
+	docker-registry skopeo python3-yaml systemd
+)
 demo_packages=(docker-registry skopeo mmdebstrap python3 jq)
 
 # need PACKAGE...: install what is missing; nothing is asked of the network

@@ -1,0 +1,3 @@
+final: _prev: {
+  sluice = final.callPackage ./package.nix { };
+}
