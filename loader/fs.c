@@ -256,8 +256,20 @@ static void count(_Atomic uint64_t *c, uint64_t n)
 		memory_order_relaxed);
 }
 
+/*
+ * Zeros that came in place of a lost page of the index must not become an
+ * answer that the kernel keeps for ever, not even "there is no such name".
+ */
+static int check_index(const struct ld_fs_req *r, int error)
+{
+	if (r->opcode == FW_INIT || !ld_index_is_lost(&r->fs->image->index))
+		return error;
+	return error == -EINTR ? error : -EIO;
+}
+
 void ld_fs_finish(struct ld_fs_req *r, int error, size_t len)
 {
+	error = check_index(r, error);
 	count(&r->counters->requests, 1);
 	if (r->opcode == FW_READ) {
 		count(&r->counters->reads, 1);

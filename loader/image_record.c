@@ -267,6 +267,8 @@ static int open_index(struct image_job *j, const json_t *o)
 	if (ret < 0)
 		return ret;
 	ret = digest_check(&want, i->index.base, i->index.len);
+	if (ret == 0 && ld_index_is_lost(&i->index))
+		ret = -EIO;
 	if (ret == 0 && i->index.slot_count != i->blob_count)
 		ret = -EPROTO;
 	return ret;

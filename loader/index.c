@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "blobcache/guard.h"
 #include "loader/erofs_format.h"
 #include "runtime/base/cleanup.h"
 #include "runtime/base/crc32c.h"
@@ -67,7 +68,7 @@ int ld_index_from_bytes(
 	const void *p, size_t n, struct ld_index *ret, struct err *e)
 {
 	const uint8_t *s = (const uint8_t *)p + EROFS_SB_OFF;
-	struct ld_index x = {.base = p, .len = n};
+	struct ld_index x = {.base = p, .len = n, .guard = -1};
 	struct ld_inode_view root;
 	int r;
 
@@ -105,8 +106,8 @@ int ld_index_open(
 {
 	CLEANUP_FD int fd = -1;
 	struct stat st;
+	int r, guard;
 	void *p;
-	int r;
 
 	fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
@@ -118,19 +119,36 @@ int ld_index_open(
 	p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
 	if (p == MAP_FAILED)
 		return err_sys(e, -errno, "cannot map '%s'", path);
-	r = ld_index_from_bytes(p, (size_t)st.st_size, ret, e);
+	guard = bc_guard_add(p, (size_t)st.st_size);
+	r = guard;
+	if (r < 0)
+		(void)err_sys(e, r, "cannot guard the mapping");
+	else
+		r = ld_index_from_bytes(p, (size_t)st.st_size, ret, e);
+	if (r == 0 && bc_guard_is_broken(guard))
+		r = err_set(e, -EIO, "the file was cut short");
 	if (r < 0) {
+		bc_guard_remove(guard);
 		(void)munmap(p, (size_t)st.st_size); /* it was just mapped */
 		return err_wrap(e, "'%s'", path);
 	}
 	ret->is_mmapped = true;
+	ret->guard = guard;
 	return 0;
+}
+
+bool ld_index_is_lost(const struct ld_index *x)
+{
+	return x->is_mmapped && bc_guard_is_broken(x->guard);
 }
 
 void ld_index_close(struct ld_index *x)
 {
-	if (x->is_mmapped) /* cannot fail on a mapping of our own */
+	if (x->is_mmapped) {
+		bc_guard_remove(x->guard);
+		/* cannot fail on a mapping of our own */
 		(void)munmap((void *)(uintptr_t)x->base, x->len);
+	}
 	*x = (struct ld_index){0};
 }
 

@@ -27,6 +27,7 @@ struct ld_index {
 	const uint8_t *base; /* owned mapping, or borrowed memory */
 	size_t len;
 	bool is_mmapped;
+	int guard; /* of the mapping, see blobcache/guard.h */
 	unsigned block_bits;
 	uint64_t root_nid;
 	uint64_t meta_off; /* of nid 0 */
@@ -51,13 +52,19 @@ struct ld_inode_view {
 	uint64_t data_off; /* outside blocks, or chunk indexes */
 };
 
-/* 0, -EPROTO (not one, or not our dialect), -errno. */
+/* 0, -EPROTO (not one, or not our dialect), -EIO (lost meanwhile), -errno. */
 int ld_index_open(
 	int dirfd, const char *path, struct ld_index *ret, struct err *e);
 /* Over memory that stays the caller's. */
 int ld_index_from_bytes(
 	const void *p, size_t n, struct ld_index *ret, struct err *e);
 void ld_index_close(struct ld_index *x);
+/*
+ * The file was cut short under the mapping, or its disk fails: some of what was
+ * read since then were zeros in its place. Ask this *after* reading, before an
+ * answer is believed. ANY_THREAD.
+ */
+bool ld_index_is_lost(const struct ld_index *x);
 
 /*
  * Slot i: digest from its tag; device size in bytes, a multiple of the block

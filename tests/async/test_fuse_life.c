@@ -340,6 +340,57 @@ static void one_image_mounts_again_and_again(void **state)
 	on_engines(3, again_body);
 }
 
+/* ---- an index that loses its file ---- */
+
+/* w's mount again, over an index that is a mapped file at path. */
+static void mount_from_file(struct world *w, const char *path)
+{
+	struct err e = {0};
+
+	world_unmount(w);
+	write_file(path, w->index.data, w->index.len);
+	if (ld_index_open(AT_FDCWD, path, &w->image.index, &e) < 0)
+		fail_msg("%s", e.text);
+	world_mount(w, NULL);
+}
+
+static int errno_of(const struct world *w, const char *name)
+{
+	char path[256];
+	struct stat st;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", w->mnt, name);
+	return lstat(path, &st) < 0 ? errno : 0;
+}
+
+static void cut_body(struct rt *rt)
+{
+	struct world *w = world_make(rt, true);
+	char path[96];
+
+	(void)snprintf(path, sizeof(path), "%s/index", w->dir);
+	mount_from_file(w, path);
+	assert_int_equal(errno_of(w, "small"), 0);
+	assert_int_equal(truncate(path, 4096), 0);
+	assert_int_equal(errno_of(w, "many/entry-05000"), EIO);
+	assert_int_equal(errno_of(w, "many/no-such-name"), EIO);
+	assert_int_equal(errno_of(w, "no-such-name"), EIO);
+	world_unmount(w);
+	ld_index_close(&w->image.index);
+	/* It is refused from the start, too. */
+	assert_true(ld_index_open(AT_FDCWD, path, &w->image.index, NULL) < 0);
+	assert_int_equal(ld_index_from_bytes(w->index.data, w->index.len,
+				 &w->image.index, NULL),
+		0);
+	world_mount(w, NULL);
+	world_destroy(w);
+}
+
+static void an_index_that_was_cut_short_gives_eio(void **state)
+{
+	on_engines(2, cut_body);
+}
+
 /* ---- mount points ---- */
 
 /* A child that mounts with this type and dies. */
@@ -459,6 +510,7 @@ int main(void)
 		cmocka_unit_test(
 			a_forced_unmount_with_reads_pending_ends_the_session),
 		cmocka_unit_test(one_image_mounts_again_and_again),
+		cmocka_unit_test(an_index_that_was_cut_short_gives_eio),
 		cmocka_unit_test(dead_mounts_of_ours_are_replaced),
 		cmocka_unit_test(mount_points_that_cannot_be_used_are_refused),
 		cmocka_unit_test(mounts_are_read_only_whatever_is_asked_for),
