@@ -119,12 +119,17 @@ static void close_start(void *arg, struct rt_op *op)
 	struct bc_blob *b = arg;
 
 	b->close_op = op;
+	bc_blob_stop(b);
+	rt_timer_stop(b->home, &b->sync.timer);
+	blob_release(b);
+}
+
+void bc_blob_stop(struct bc_blob *b)
+{
 	(void)pthread_mutex_lock(&b->lock); /* a plain mutex cannot fail */
 	b->is_closing = true;
 	(void)pthread_mutex_unlock(&b->lock);
-	rt_timer_stop(b->home, &b->sync.timer);
 	blob_cancel_runs(b);
-	blob_release(b);
 }
 
 void bc_blob_close(struct bc_blob *b)

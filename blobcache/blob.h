@@ -34,7 +34,14 @@ struct bc_blob_options {
 int bc_blob_open(
 	const struct bc_blob_options *o, struct bc_blob **ret, struct err *e);
 /*
- * Cancels every fetch (reads on their way end with -ECANCELED), waits until
+ * Cancels every fetch, also those that are still to come; waits for nothing.
+ * Blobs of one runtime are all stopped before the first one is closed: what
+ * one has in the channel may wait for a slot, or for memory, that a fetch of
+ * another holds for as long as its server is silent. ANY_THREAD.
+ */
+void bc_blob_stop(struct bc_blob *b);
+/*
+ * Stops b (reads on their way end with -ECANCELED), waits until
  * every flight has landed and every store has ended, syncs. No read is started
  * any more; the workers still run. NULL is fine. BLOCKING.
  */

@@ -156,7 +156,7 @@ bool blob_storing_get(
 	struct bc_blob *b, uint32_t group, struct blob_flight *fl);
 /* A demand read has joined fl; takes a reference to it. ANY_THREAD. */
 void blob_flight_promote(struct blob_flight *fl);
-/* End early whatever is on its way. ON_WORKER. */
+/* End early whatever is on its way. ANY_THREAD. */
 void blob_cancel_runs(struct bc_blob *b);
 
 /* Write what run has verified to the cache; then blob_run_stored. ON_WORKER. */

@@ -522,6 +522,9 @@ void image_clear(struct ld_image *i)
 {
 	size_t k;
 
+	for (k = 0; k < i->blob_count; k++)
+		if (i->blobs[k].blob)
+			bc_blob_stop(i->blobs[k].blob);
 	for (k = 0; k < i->blob_count; k++) {
 		bc_blob_close(i->blobs[k].blob);
 		mem_free(i->blobs[k].why);

@@ -13,6 +13,7 @@
 
 #include "blobcache/blob_int.h"
 #include "blobcache/store_int.h"
+#include "runtime/request.h"
 #include "tests/async/engines.h"
 #include "tests/lib/blob_fixture.h"
 
@@ -556,6 +557,43 @@ static void with_memory_for_one_flight_all_get_their_turn(void **state)
 	on_engines(2, one_at_a_time);
 }
 
+/* Every slot is held by a blob whose source is silent; another one queues. */
+static void close_behind(struct rt *rt)
+{
+	struct fixture silent, queued;
+	struct bg busy[2], late;
+	unsigned i;
+
+	fixture_init(&silent);
+	fixture_init(&queued);
+	fixture_open(&silent, rt);
+	fixture_open(&queued, rt);
+	atomic_store(&silent.source->hold, true);
+	for (i = 0; i < ARRAY_LEN(busy); i++) {
+		/* the last group first: it has no neighbours to take along */
+		bg_post(rt, &busy[i], silent.b, RT_DEMAND, true,
+			i == 0 ? silent.device_len - 8192 : 0);
+		while (fake_held(silent.source) == i)
+			sched_yield();
+	}
+	bg_post(rt, &late, queued.b, RT_DEMAND, true, 0);
+	while (rt_backlog(rt, RT_DEMAND) == 0)
+		sched_yield();
+	bc_blob_stop(queued.b);
+	bc_blob_stop(silent.b);
+	fixture_close(&queued);
+	fixture_close(&silent);
+	assert_int_equal(atomic_load(&late.result), -ECANCELED);
+	fixture_fini(&queued);
+	fixture_fini(&silent);
+}
+
+static void a_stopped_blob_closes_while_others_hold_every_slot(void **state)
+{
+	on_engines_with(
+		(struct rt_options){.workers = 1, .slots = 2}, close_behind);
+}
+
 /* ---- memory ---- */
 
 static void no_memory(struct rt *rt)
@@ -615,6 +653,8 @@ int main(void)
 		cmocka_unit_test(
 			a_full_channel_refuses_prefetch_and_never_demand),
 		cmocka_unit_test(with_memory_for_one_flight_all_get_their_turn),
+		cmocka_unit_test(
+			a_stopped_blob_closes_while_others_hold_every_slot),
 		cmocka_unit_test(any_failing_allocation_fails_one_read_at_most),
 	};
 
