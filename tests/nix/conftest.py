@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -15,6 +16,10 @@ import tools  # noqa: E402
 TIMEOUT = 600
 # What the stand-in is made of; the sandbox shows no more of the machine.
 HOST = [p for p in ("/bin", "/usr", "/lib", "/lib64", "/var/lib/dpkg") if os.path.exists(p)]
+
+
+def pytest_configure(config):
+    assert os.geteuid() == 0, "the Nix tests use a sandbox and containers: run them as root"
 
 
 class Nix:
@@ -92,7 +97,6 @@ def sandbox_works(nix):
 @pytest.fixture(scope="session")
 def folder():
     """A directory for everything; short, for it is part of socket paths."""
-    import tempfile
     path = tempfile.mkdtemp(prefix="sluice-nix-")
     os.chmod(path, 0o755)
     yield path

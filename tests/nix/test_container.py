@@ -13,6 +13,7 @@ import time
 import pytest
 
 import tools
+from conftest import ROOT
 
 IMAGE = "localhost/sluice:0.1.0"
 UNCONFINED = ("--security-opt", "seccomp=unconfined")
@@ -219,6 +220,24 @@ def test_sigterm_ends_it_while_it_waits_for_the_registry(mount):
             mount.podman("kill", "-s", "TERM", mount.name)
             tools.wait_for(mount.ended, "it goes on")
     assert mounts_under(mount.shared) == []
+
+
+def test_certificates_are_checked_against_the_bundle(podman, folder):
+    """The image's own, or the one that SSL_CERT_FILE names."""
+    with subprocess.Popen(["/usr/bin/python3", f"{ROOT}/tests/lib/faultserver.py"],
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        _, _, port, crt = server.stdout.readline().split()
+
+        def inspect(*options):
+            return podman("run", "--rm", "--pull", "never", "--network", "host",
+                          "--ulimit", "nofile=1024:4096", "--ulimit", "nproc=4096:4096",
+                          "--read-only", "--cap-drop", "all", *options, IMAGE, "inspect",
+                          f"localhost:{port}/open:1", check=False).stderr
+        refused = inspect()
+        accepted = inspect("-v", f"{crt}:/ca.crt:ro", "-e", "SSL_CERT_FILE=/ca.crt")
+        server.stdin.close()
+    assert "certificate" in refused, refused
+    assert accepted and "certificate" not in accepted, accepted
 
 
 @pytest.mark.parametrize("missing,sentence", [
