@@ -309,6 +309,8 @@ static int build(struct image_job *j, struct bc_map **ret_maps, struct err *e)
 	int ret;
 
 	ret = apply_config(j, e);
+	if (ret == 0 && image_nydus_bootstrap(j))
+		return image_nydus_build(j, ret_maps, e);
 	if (ret == 0)
 		ret = image_list_layers(j, e);
 	if (ret < 0)
@@ -455,6 +457,8 @@ static int inspect_oci(struct image_job *j, struct err *e)
 	ret = find_digest(j, &d, e);
 	if (ret == 0)
 		ret = find_manifest(j, d, e);
+	if (ret == 0 && image_nydus_bootstrap(j))
+		return image_nydus_inspect(j, e);
 	if (ret == 0)
 		ret = image_list_layers(j, e);
 	if (ret == 0)

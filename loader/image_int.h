@@ -129,6 +129,15 @@ int image_rafs_take(struct image_job *j, struct ld_rafs *r,
 /* With the sizes of the blobs that are known now; index is taken. */
 int image_rafs_save(struct image_job *j, struct buf *index, struct err *e);
 
+/* ---- Nydus images in registries (image_nydus.c) ---- */
+
+/* The layer with the bootstrap; NULL: this is no Nydus image. */
+const struct ld_layer_desc *image_nydus_bootstrap(const struct image_job *j);
+/* Index, blobs and record of the image; one map per blob. BLOCKING. */
+int image_nydus_build(
+	struct image_job *j, struct bc_map **ret_maps, struct err *e);
+int image_nydus_inspect(struct image_job *j, struct err *e);
+
 /* ---- bundles (image_bundle.c) ---- */
 
 /* The halves of ld_image_prepare and ld_image_inspect for bundles. BLOCKING. */

@@ -41,6 +41,7 @@ struct ld_layer_desc {
 	struct digest toc;   /* algo NONE: no annotation, no trusted TOC */
 	bool toc_is_estargz; /* which annotation toc came from */
 	uint64_t toc_off, toc_len, toc_raw_len; /* zstd:chunked position; 0s */
+	bool is_bootstrap; /* a tar with a Nydus image's bootstrap */
 };
 
 /* What a format makes of it. */

@@ -32,6 +32,9 @@
 #define ZSTD_NEW "io.github.containers.zstd-chunked."
 #define ESTARGZ_TOC "containerd.io/snapshot/stargz/toc.digest"
 #define ZSTD_TWIN "io.github.containers.compression.zstd"
+#define NYDUS_BOOTSTRAP "containerd.io/snapshot/nydus-bootstrap"
+#define NYDUS_ARTIFACT "application/vnd.nydus.image.manifest.v1+json"
+#define NYDUS_FEATURE "nydus.remoteimage.v1"
 #define ATTESTATION "vnd.docker.reference.type"
 
 #define MAX_INDEX_ENTRIES 4096
@@ -220,15 +223,29 @@ static int variant_score(const char *arch, const char *want, const char *have)
 
 enum { SCORE_ANY = 1, SCORE_FEATURES = 10, SCORE_MATCH = 100 };
 
+/* Nydus' form of an image: for every system, and it loads lazily. */
+static bool is_nydus(const json_t *features)
+{
+	const char *s = json_string_value(json_array_get(features, 0));
+
+	return json_array_size(features) == 1 && s &&
+	       strcmp(s, NYDUS_FEATURE) == 0;
+}
+
 /* 0: not for us. */
 static int score(const json_t *d, const struct platform *want)
 {
 	const json_t *p = json_object_get(d, "platform");
 	const json_t *notes = json_object_get(d, "annotations");
 	const char *os = str_of(p, "os"), *arch = str_of(p, "architecture");
+	const char *artifact = str_of(d, "artifactType");
+	const json_t *features = json_object_get(p, "os.features");
+	bool is_twin = is_nydus(features) ||
+	               strcmp(str_of(notes, ZSTD_TWIN), "true") == 0;
 	int v;
 
-	if (json_object_get(notes, ATTESTATION) || str_of(d, "artifactType")[0])
+	if (json_object_get(notes, ATTESTATION) ||
+		(artifact[0] && strcmp(artifact, NYDUS_ARTIFACT) != 0))
 		return 0;
 	if (!p || (!os[0] && !arch[0]))
 		return SCORE_ANY;
@@ -238,10 +255,9 @@ static int score(const json_t *d, const struct platform *want)
 	if (v == 0)
 		return 0;
 	/* another system's form of the same image: the last choice */
-	if (json_array_size(json_object_get(p, "os.features")) > 0)
+	if (json_array_size(features) > 0 && !is_nydus(features))
 		return SCORE_FEATURES + v;
-	return SCORE_MATCH + 2 * v +
-	       (strcmp(str_of(notes, ZSTD_TWIN), "true") == 0);
+	return SCORE_MATCH + 2 * v + is_twin;
 }
 
 /* "linux/amd64, linux/arm64/v8", cut where it gets long. */
@@ -413,6 +429,7 @@ static int read_toc(
 static int read_layer(
 	const json_t *d, size_t i, struct ld_layer_desc *l, struct err *e)
 {
+	const json_t *notes;
 	char what[32];
 	int ret;
 
@@ -423,7 +440,9 @@ static int read_layer(
 	l->media_type = mem_strndup(str_of(d, "mediaType"), 255);
 	if (!l->media_type)
 		return err_set(e, -ENOMEM, "out of memory");
-	return read_toc(json_object_get(d, "annotations"), i, l, e);
+	notes = json_object_get(d, "annotations");
+	l->is_bootstrap = strcmp(str_of(notes, NYDUS_BOOTSTRAP), "true") == 0;
+	return read_toc(notes, i, l, e);
 }
 
 /* The same blob must be the same layer wherever it is named. */
@@ -524,6 +543,16 @@ int ld_manifest_parse(const char *json, size_t len, const char *media_type,
 	return 0;
 }
 
+static bool has_bootstrap(const struct ld_manifest *m)
+{
+	size_t i;
+
+	for (i = 0; i < m->layer_count; i++)
+		if (m->layers[i].is_bootstrap)
+			return true;
+	return false;
+}
+
 int ld_manifest_apply_config(
 	struct ld_manifest *m, const char *json, size_t len, struct err *e)
 {
@@ -537,6 +566,9 @@ int ld_manifest_apply_config(
 	if (ret < 0)
 		return ret;
 	ids = json_object_get(json_object_get(root, "rootfs"), "diff_ids");
+	/* RAFS blobs are no tars: converters list there what they like */
+	if (has_bootstrap(m))
+		ids = NULL;
 	/* without them the layers' DiffIDs stay unknown */
 	if (ids && json_array_size(ids) != m->layer_count)
 		ret = err_set(e, -EPROTO,

@@ -26,7 +26,7 @@ struct ld_manifest {
  * If the bytes are an index: the manifest for platform ("os/arch[/variant]"),
  * 1 and *ret_next. If they are a manifest: 0. media_type is what the server
  * said ("" if nothing); it must agree with the body. Attestations and foreign
- * artifacts are skipped; a zstd:chunked twin is preferred.
+ * artifacts are skipped; a zstd:chunked twin or Nydus' form is preferred.
  */
 int ld_manifest_is_index(const char *json, size_t len, const char *media_type,
 	const char *platform, struct digest *ret_next, struct err *e);

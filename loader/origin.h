@@ -34,7 +34,10 @@ struct ld_origin_ops {
 	/* A small blob, verified. */
 	int (*blob)(struct ld_origin *o, const struct digest *d, uint64_t size,
 		struct buf *out, struct err *e);
-	/* Ranges of a blob; asks for nothing yet. The origin outlives it. */
+	/*
+	 * Ranges of a blob, size 0: not known; asks for nothing yet. The origin
+	 * outlives it.
+	 */
 	int (*source)(struct ld_origin *o, const struct digest *d,
 		uint64_t size, struct bc_source **ret, struct err *e);
 	/* All its sources are destroyed. */

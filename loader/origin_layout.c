@@ -189,7 +189,7 @@ static int source(struct ld_origin *o, const struct digest *d, uint64_t size,
 	err = bc_source_file_open(path, &s, e);
 	if (err < 0)
 		return err;
-	if (s->size != size) {
+	if (size > 0 && s->size != size) {
 		err = err_set(e, -EPROTO,
 			"'%s' has %llu bytes, the manifest says %llu", path,
 			(unsigned long long)s->size, (unsigned long long)size);

@@ -41,8 +41,12 @@ def registry(tmp_path_factory):
 def samples(registry):
     """The sample images, pushed byte by byte; gives name -> reference."""
     refs = {}
+    # Its tar.gz layers are not in its manifest, but in its repository.
+    tools.skopeo_copy(f"oci:{SAMPLES}/oci/edge-gzip",
+                      f"docker://{registry.host}/edge/edge-nydus-zran:gzip")
     for name in os.listdir(os.path.join(SAMPLES, "oci")):
-        refs[name] = f"{registry.host}/edge/{name}:1"
+        image = name.removesuffix("-esgztoc")
+        refs[name] = f"{registry.host}/edge/{image}:1{name[len(image):]}"
         tools.skopeo_copy(f"oci:{SAMPLES}/oci/{name}", f"docker://{refs[name]}")
     return refs
 

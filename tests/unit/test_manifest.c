@@ -250,6 +250,10 @@ struct choice {
 	"\"architecture\":\"amd64\"},\"annotations\":{" \
 	"\"vnd.docker.reference.type\":\"attestation-manifest\"}}"
 
+#define NYDUS(digest, arch) \
+	ENTRY(digest, "linux", arch, \
+		",\"os.features\":[\"nydus.remoteimage.v1\"]")
+
 static const struct choice choices[] = {
 	{AN_INDEX(ENTRY(A, "linux", "arm64", "") "," ENTRY(
 		 B, "linux", "amd64", "")),
@@ -280,6 +284,13 @@ static const struct choice choices[] = {
 		"linux/amd64", B},
 	{AN_INDEX(ENTRY(A, "linux", "amd64", ",\"os.features\":[\"x\"]")),
 		"linux/amd64", A},
+	/* but Nydus' form of the same system's image wins on either side */
+	{AN_INDEX(NYDUS(A, "amd64") "," ENTRY(B, "linux", "amd64", "")),
+		"linux/amd64", A},
+	{AN_INDEX(ENTRY(B, "linux", "amd64", "") "," NYDUS(A, "amd64")),
+		"linux/amd64", A},
+	{AN_INDEX(NYDUS(A, "arm64") "," ENTRY(B, "linux", "amd64", "")),
+		"linux/amd64", B},
 	/* an index within an index often has no platform */
 	{AN_INDEX("{\"mediaType\":\"" INDEX "\",\"digest\":\"" D
 		  "\",\"size\":9}"),
