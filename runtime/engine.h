@@ -39,10 +39,20 @@ struct rt_engine_ops {
 
 extern const struct rt_engine_ops rt_engine_threads, rt_engine_uring;
 
+/* What a ring did in a directory. */
+struct rt_uring_trial {
+	char note[500]; /* with which features, in words */
+	/*
+	 * Bit per opcode: the kernel gives it to threads of its own; of reads
+	 * and writes that goes for the directory's file system.
+	 */
+	uint64_t punts;
+	bool punts_reads;
+};
+
 /*
  * Can this machine do io_uring, as a worker needs it, with files in dir? 0, or
- * -errno with the reason in e. On success *ret_note says with which features,
- * in words (size bytes). BLOCKING.
+ * -errno with the reason in e. BLOCKING.
  */
-int rt_uring_probe(unsigned depth, const char *dir, char *ret_note,
-	unsigned size, struct err *e);
+int rt_uring_probe(unsigned depth, const char *dir, struct rt_uring_trial *ret,
+	struct err *e);

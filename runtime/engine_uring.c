@@ -228,6 +228,8 @@ static bool uring_submit(struct rt_worker *w, struct rt_io *io)
 	uring_fill(sqe, io, op);
 	if (io->marks & IO_AGAIN)
 		sqe->flags |= IOSQE_ASYNC;
+	if (io->marks & IO_AGAIN || w->rt->uring_punts >> op & 1)
+		rt_count(&w->counters.io_punted, 1);
 	io_uring_sqe_set_data(sqe, io);
 	tsan_give(io);
 	return true;

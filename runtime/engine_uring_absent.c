@@ -11,8 +11,8 @@ static int absent_create(struct rt_worker *w, struct err *e)
 
 const struct rt_engine_ops rt_engine_uring = {.create = absent_create};
 
-int rt_uring_probe(unsigned depth, const char *dir, char *ret_note,
-	unsigned size, struct err *e)
+int rt_uring_probe(unsigned depth, const char *dir, struct rt_uring_trial *ret,
+	struct err *e)
 {
 	return err_set(e, -EOPNOTSUPP, "this build has no io_uring");
 }

@@ -142,10 +142,20 @@ void rt_timer_stop(struct rt_worker *w, struct rt_timer *t);
 /* ---- counters ---- */
 
 struct rt_stats {
-	uint64_t turns, waits, wakeups;
-	uint64_t io_submitted, io_completed, io_inline, io_punted;
+	uint64_t turns;
+	uint64_t waits;   /* turns that ended in the engine, nothing to do */
+	uint64_t wakeups; /* by the doorbell */
+	uint64_t io_submitted, io_completed;
+	uint64_t io_inline; /* reads served by rt_file_try_read */
+	/*
+	 * Given to threads: to our pool, or by the kernel to its own, as far as
+	 * that is known (kinds that it never tries at once, and what the trial
+	 * in the probe directory showed).
+	 */
+	uint64_t io_punted;
 	uint64_t tasks, jobs;
-	uint64_t idle_ns, longest_turn_ns;
+	uint64_t idle_ns; /* in those waits; a ring also works there */
+	uint64_t longest_turn_ns;
 	uint64_t requests[RT_CLASSES];
 	uint32_t in_flight, queue_depth; /* of this moment */
 };

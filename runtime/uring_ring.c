@@ -24,6 +24,7 @@ enum {
 	WQ_UNBOUNDED = 4,
 	TRIAL_LEN = 4096,
 	TRIAL_SECONDS = 5,
+	TRIALS = 3,
 };
 
 #define SETUP_SIZES (IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE)
@@ -48,6 +49,14 @@ static const unsigned needed_ops[] = {
 	IORING_OP_POLL_ADD,
 	IORING_OP_ASYNC_CANCEL,
 };
+
+/* These are never tried at once. */
+static const uint64_t punted_always =
+	1ull << IORING_OP_FSYNC | 1ull << IORING_OP_FALLOCATE |
+	1ull << IORING_OP_STATX | 1ull << URING_OP_FTRUNCATE;
+
+/* A ring that answers too late must not write the stack. */
+static uint8_t trial_data[TRIAL_LEN];
 
 /* ---- who refuses ---- */
 
@@ -250,20 +259,20 @@ static int trial_wait(struct uring_ring *u, int *ret_res)
 	return 0;
 }
 
-/* Read fd through the ring and without; both must see the same. */
-static int trial_read(
+/*
+ * Read the beginning of fd through the ring: its length, or -errno with a
+ * sentence. *ret_inline: the read had ended when the kernel had taken it.
+ */
+static int trial_once(
 	struct uring_ring *u, int fd, bool *ret_inline, struct err *e)
 {
-	static uint8_t
-		got[TRIAL_LEN]; /* a late ring must not write the stack */
-	uint8_t want[TRIAL_LEN];
-	ssize_t n = pread(fd, want, sizeof(want), 0);
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
 	int r, res = 0;
 
-	if (n <= 0 || !sqe)
-		return err_set(e, -EIO, "the trial file cannot be read");
-	io_uring_prep_read(sqe, fd, got, sizeof(got), 0);
+	if (!sqe)
+		return err_set(e, -EIO, "io_uring is not usable: no entries");
+	memset(trial_data, 0, sizeof(trial_data));
+	io_uring_prep_read(sqe, fd, trial_data, sizeof(trial_data), 0);
 	r = io_uring_submit(&u->ring);
 	if (r < 0)
 		return explain(r, e);
@@ -277,9 +286,30 @@ static int trial_read(
 	if (res < 0)
 		return err_sys(
 			e, res, "io_uring is not usable: a trial read failed");
-	if (res != n || memcmp(got, want, (size_t)n) != 0)
-		return err_set(e, -EIO,
-			"io_uring is not usable: a trial read gave wrong data");
+	return res;
+}
+
+/* Read fd through the ring and without; both must see the same. */
+static int trial_read(
+	struct uring_ring *u, int fd, bool *ret_inline, struct err *e)
+{
+	uint8_t want[TRIAL_LEN];
+	ssize_t n = pread(fd, want, sizeof(want), 0);
+	int r;
+
+	if (n <= 0)
+		return err_set(e, -EIO, "the trial file cannot be read");
+	*ret_inline = false;
+	/* more than once: a page may be busy just then */
+	for (unsigned i = 0; i < TRIALS && !*ret_inline; i++) {
+		r = trial_once(u, fd, ret_inline, e);
+		if (r < 0)
+			return r;
+		if (r != n || memcmp(trial_data, want, (size_t)n) != 0)
+			return err_set(e, -EIO,
+				"io_uring is not usable: a trial read gave "
+				"wrong data");
+	}
 	return 0;
 }
 
@@ -300,21 +330,36 @@ static void trial_note(const struct uring_ring *u, const char *dir, bool in_dir,
 			  : "cached data only by kernel threads");
 }
 
-int rt_uring_probe(unsigned depth, const char *dir, char *ret_note,
-	unsigned size, struct err *e)
+static int trial_in(struct uring_ring *u, int fd, const char *dir, bool in_dir,
+	struct rt_uring_trial *ret, struct err *e)
+{
+	bool is_inline = false;
+	int r = trial_read(u, fd, &is_inline, e);
+
+	if (r)
+		return r;
+	trial_note(u, dir, in_dir, is_inline, ret->note, sizeof(ret->note));
+	ret->punts_reads = in_dir && !is_inline;
+	ret->punts = punted_always;
+	if (ret->punts_reads)
+		ret->punts |= 1ull << IORING_OP_READ | 1ull << IORING_OP_READV |
+		              1ull << IORING_OP_WRITE |
+		              1ull << IORING_OP_WRITEV;
+	return 0;
+}
+
+int rt_uring_probe(unsigned depth, const char *dir, struct rt_uring_trial *ret,
+	struct err *e)
 {
 	struct uring_ring u;
-	bool in_dir = false, is_inline = false;
+	bool in_dir = false;
 	int fd, r = uring_open(&u, depth, e);
 
 	if (r)
 		return r;
 	fd = trial_file(dir, &in_dir);
-	r = fd < 0 ? err_sys(e, fd, "no file to try io_uring on") : 0;
-	if (!r)
-		r = trial_read(&u, fd, &is_inline, e);
-	if (!r)
-		trial_note(&u, dir, in_dir, is_inline, ret_note, size);
+	r = fd < 0 ? err_sys(e, fd, "no file to try io_uring on")
+	           : trial_in(&u, fd, dir, in_dir, ret, e);
 	if (fd >= 0)
 		(void)close(fd); /* nothing is lost with it */
 	uring_close(&u);

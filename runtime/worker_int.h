@@ -93,6 +93,7 @@ struct rt {
 	char name[12];
 	enum rt_backend backend;
 	char reason[600];
+	uint64_t uring_punts; /* opcodes that the kernel gives to threads */
 	struct rt_worker *workers;       /* owned, opt.workers of them */
 	struct rt_channel *channel;      /* owned by the scheduler */
 	struct rt_pool *jobs, *files;    /* owned */

@@ -9,10 +9,13 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -273,28 +276,142 @@ static void the_system_setting_may_refuse(void **state)
 
 static void nothing_denied(void)
 {
-	struct rt_options o = {.workers = 2, .probe_dir = "/tmp"};
+	const char *const dirs[] = {"/tmp", "/var/tmp", "."};
+	struct rt_options o = {.workers = 2};
 	struct rt *rt = NULL;
+	bool has_ring = false;
 
 	need_uring();
-	need_auto(&o, RT_BACKEND_URING,
-		(const char *const[]){"'/tmp'", "cached data", NULL});
-	o.probe_dir = "/dev/shm"; /* where a ring needs kernel threads */
-	need_auto(&o, RT_BACKEND_URING,
-		(const char *const[]){"'/dev/shm'", "cached data", NULL});
+	for (unsigned i = 0; i < ARRAY_LEN(dirs) && !has_ring; i++) {
+		o.probe_dir = dirs[i];
+		NEED(rt_create(&o, &rt, NULL) == 0);
+		has_ring = rt_backend(rt) == RT_BACKEND_URING;
+		rt_destroy(rt);
+	}
+	if (has_ring)
+		need_auto(&o, RT_BACKEND_URING,
+			(const char *const[]){
+				o.probe_dir, "cached data at once", NULL});
+	else
+		(void)fprintf(stderr, "not run: no disk here\n");
 	o.probe_dir = "/proc/nothing/here"; /* where no file can be made */
 	need_auto(&o, RT_BACKEND_URING, (const char *const[]){"none", NULL});
 	o.queue_depth = 1;
 	o.backend = RT_BACKEND_URING;
 	need_auto(&o, RT_BACKEND_URING,
 		(const char *const[]){"asked", "ring of 1 ", NULL});
-	NEED(rt_create(&o, &rt, NULL) == 0);
-	rt_destroy(rt);
 }
 
 static void auto_takes_the_ring_where_it_works(void **state)
 {
 	in_child(nothing_denied);
+}
+
+/* ---- and where a ring would be no more than a pool ---- */
+
+/* Run one operation of this kind: how many have been given to threads since? */
+static uint64_t punted_by(struct rt *rt, int fd,
+	void (*start)(void *arg, struct rt_op *op), int64_t expected)
+{
+	struct rt_stats before, after;
+
+	rt_worker_stats(rt_worker_at(rt, 0), &before);
+	NEED(rt_block_on(rt, start, &fd) == expected);
+	rt_worker_stats(rt_worker_at(rt, 0), &after);
+	return after.io_punted - before.io_punted;
+}
+
+static void sync_start(void *arg, struct rt_op *op)
+{
+	block = op;
+	rt_file_fsync(rt_worker_self(), &io, *(int *)arg, read_done);
+}
+
+/*
+ * dir's file system can only be read by threads: auto takes our own; a ring
+ * that is asked for works and counts what goes to the kernel's.
+ */
+static void need_own_threads(const char *dir)
+{
+	struct rt_options o = {.workers = 1, .probe_dir = dir};
+	struct rt *rt = NULL;
+	int fd;
+
+	need_uring();
+	need_auto(&o, RT_BACKEND_THREADS,
+		(const char *const[]){dir, "threads of the kernel", NULL});
+	o.backend = RT_BACKEND_URING;
+	need_auto(&o, RT_BACKEND_URING,
+		(const char *const[]){
+			"asked", dir, "only by kernel threads", NULL});
+	fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	NEED(fd >= 0 && rt_create(&o, &rt, NULL) == 0);
+	NEED(rt_start(rt, NULL) == 0);
+	NEED(punted_by(rt, fd, read_start, 1) == 1);
+	NEED(punted_by(rt, fd, sync_start, 0) == 1);
+	rt_stop(rt);
+	rt_destroy(rt);
+	(void)close(fd);
+}
+
+static void on_tmpfs(void)
+{
+	need_own_threads("/dev/shm");
+}
+
+static void on_overlay(void)
+{
+	char dir[] = "/tmp/sluice-test-XXXXXX";
+
+	need_uring();
+	/* whatever is mounted goes with this process */
+	NEED(mkdtemp(dir));
+	if (unshare(CLONE_NEWNS) < 0 ||
+		mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+		mount("none", dir, "tmpfs", 0, NULL) < 0 || chdir(dir) < 0 ||
+		mkdir("low", 0700) < 0 || mkdir("up", 0700) < 0 ||
+		mkdir("work", 0700) < 0 ||
+		mount("none", dir, "overlay", 0,
+			"lowerdir=low,upperdir=up,workdir=work") < 0) {
+		(void)fprintf(stderr, "not run: no overlay can be mounted\n");
+		(void)umount2(dir, MNT_DETACH);
+		(void)rmdir(dir);
+		return;
+	}
+	need_own_threads(dir);
+	NEED(umount2(dir, MNT_DETACH) == 0 && umount2(dir, MNT_DETACH) == 0);
+	NEED(rmdir(dir) == 0);
+}
+
+static void auto_takes_threads_on_a_tmpfs(void **state)
+{
+	in_child(on_tmpfs);
+}
+
+static void auto_takes_threads_on_an_overlay(void **state)
+{
+	in_child(on_overlay);
+}
+
+static void on_a_disk(void)
+{
+	struct rt_options o = {.workers = 1, .backend = RT_BACKEND_URING};
+	struct rt *rt = NULL;
+	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+
+	need_uring();
+	NEED(rt_create(&o, &rt, NULL) == 0 && rt_start(rt, NULL) == 0);
+	if (strstr(rt_backend_reason(rt), "at once"))
+		NEED(punted_by(rt, fd, read_start, 1) == 0);
+	NEED(punted_by(rt, fd, sync_start, 0) == 1);
+	rt_stop(rt);
+	rt_destroy(rt);
+	(void)close(fd);
+}
+
+static void what_the_kernel_gives_to_threads_is_counted(void **state)
+{
+	in_child(on_a_disk);
 }
 
 int main(void)
@@ -307,6 +424,9 @@ int main(void)
 		cmocka_unit_test(rings_may_run_out_while_workers_start),
 		cmocka_unit_test(the_system_setting_may_refuse),
 		cmocka_unit_test(auto_takes_the_ring_where_it_works),
+		cmocka_unit_test(auto_takes_threads_on_a_tmpfs),
+		cmocka_unit_test(auto_takes_threads_on_an_overlay),
+		cmocka_unit_test(what_the_kernel_gives_to_threads_is_counted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
