@@ -6,6 +6,8 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "runtime/base/list.h"
 #include "runtime/base/mem.h"
@@ -51,6 +53,26 @@ int rt_thread_start(
 	return 0;
 }
 
+/* As the kernel has it (SCHED_ATTR_SIZE_VER0); libc may not know it yet. */
+struct thread_sched {
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime_ns, deadline_ns, period_ns;
+};
+
+void rt_thread_set_turn(uint64_t ns)
+{
+	struct thread_sched s = {.size = sizeof(s)};
+
+	if (syscall(SYS_sched_getattr, 0, &s, sizeof(s), 0) < 0 ||
+		(s.policy != SCHED_OTHER && s.policy != SCHED_BATCH))
+		return; /* somebody else has plans for it */
+	s.runtime_ns = ns;
+	(void)syscall(SYS_sched_setattr, 0, &s, 0); /* only a wish */
+}
+
 int rt_pool_create(const struct rt_pool_options *o, struct rt_pool **ret)
 {
 	struct rt_pool *p = mem_zalloc(sizeof(*p));
@@ -91,7 +113,9 @@ static void *pool_main(void *arg)
 	struct rt_pool *p = arg;
 	struct rt_work *k;
 
-	/* A pinned worker that started us passed its pinning on. */
+	/* A worker that started us passed on its pinning and its short turns.
+	 */
+	rt_thread_set_turn(0);
 	if (p->opt.cpus)
 		(void)pthread_setaffinity_np(
 			pthread_self(), p->opt.cpus_size, p->opt.cpus);

@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "runtime/runtime.h"
 
@@ -40,3 +41,9 @@ unsigned rt_pool_threads(struct rt_pool *p);
 /* Start a thread with all signals blocked and a visible name. 0 or -errno. */
 int rt_thread_start(
 	pthread_t *ret, const char *name, void *(*main)(void *), void *arg);
+/*
+ * Have the kernel run this thread in turns of ns (0: as long as usual). A
+ * thread with short turns that wakes up does not wait for the end of a long
+ * one's turn. Kernels before 6.12 take no notice.
+ */
+void rt_thread_set_turn(uint64_t ns);

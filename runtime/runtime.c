@@ -41,6 +41,8 @@ enum {
 	FILE_THREADS_DEFAULT = 16,
 	POOL_THREADS_MAX = 256,
 	CPUS_MAX = 1 << 16,
+	/* Somebody waits for a worker; nobody for the next ms of a decode. */
+	WORKER_TURN_NS = 200000,
 };
 
 /* ---- create ---- */
@@ -239,6 +241,7 @@ static void *rt_worker_main(void *arg)
 	enum rt_verdict verdict;
 
 	rt_worker_become(w);
+	rt_thread_set_turn(WORKER_TURN_NS);
 	if (w->rt->opt.pin)
 		rt_pin(w->rt, w->index);
 	do {

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "runtime/base/clock.h"
@@ -47,6 +48,7 @@ static struct rt_op *block;
 static char byte;
 static int self_fd;
 static unsigned cpus_of_job;
+static uint64_t turn_of_job;
 
 static unsigned own_cpus(void)
 {
@@ -56,9 +58,20 @@ static unsigned own_cpus(void)
 	return (unsigned)CPU_COUNT(&set);
 }
 
+/* How long the kernel lets this thread run; 0: it does not tell. */
+static uint64_t own_turn_ns(void)
+{
+	uint64_t attr[6] = {sizeof(attr)};
+
+	assert_int_equal(
+		syscall(SYS_sched_getattr, 0, attr, sizeof(attr), 0), 0);
+	return attr[3];
+}
+
 static void job_work(struct rt_job *j)
 {
 	cpus_of_job = own_cpus();
+	turn_of_job = own_turn_ns();
 }
 
 static void job_done(struct rt_job *j)
@@ -147,6 +160,28 @@ static void pinned_workers_do_not_pin_their_helpers(void **state)
 	assert_int_equal(rt_block_on(rt, job_start, NULL), 0);
 	assert_int_equal(cpus_of_job, own_cpus());
 	engine_stop(rt);
+}
+
+static void turn_start(void *arg, struct rt_op *op)
+{
+	rt_block_on_done(op, (int64_t)own_turn_ns());
+}
+
+static void workers_take_shorter_turns_than_jobs(void **state)
+{
+	uint64_t usual = own_turn_ns();
+	struct rt *rt = engine_start(
+		RT_BACKEND_THREADS, (struct rt_options){.workers = 1});
+	int64_t turn = rt_block_on(rt, turn_start, NULL);
+
+	assert_int_equal(rt_block_on(rt, job_start, NULL), 0);
+	engine_stop(rt);
+	assert_int_equal(turn_of_job, usual);
+	if (usual == 0) {
+		print_message("not run: this kernel knows one turn for all\n");
+		return;
+	}
+	assert_true(turn > 0 && (uint64_t)turn < usual);
 }
 
 /* ---- an exclusive poll on several workers ---- */
@@ -267,6 +302,7 @@ int main(void)
 		cmocka_unit_test(threads_start_when_they_are_needed),
 		cmocka_unit_test(workers_take_no_signals),
 		cmocka_unit_test(pinned_workers_do_not_pin_their_helpers),
+		cmocka_unit_test(workers_take_shorter_turns_than_jobs),
 		cmocka_unit_test(workers_may_wait_for_the_same_file),
 		cmocka_unit_test(start_copes_with_every_failing_allocation),
 		cmocka_unit_test(a_turn_that_takes_too_long_is_told),
