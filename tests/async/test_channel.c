@@ -192,6 +192,8 @@ static void run_check(struct run *r)
 				n < r->accepted[i]);
 	}
 	assert_int_equal(r->taken, all);
+	print_message("counted: %llu messages, %u senders, %u receivers\n",
+		(unsigned long long)all, r->senders, r->receivers);
 }
 
 static void run_fini(struct run *r)

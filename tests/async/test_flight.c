@@ -297,6 +297,9 @@ static void racing_owners_waiters_and_leavers_lose_nobody(void **state)
 		(void)pthread_join(threads[i], NULL);
 	assert_true(atomic_load(&r.owned) > 0);
 	finish_table(&r.table);
+	print_message("counted: %u joins, %u owned, %u told, %u left\n",
+		THREADS * r.rounds, atomic_load(&r.owned), atomic_load(&r.told),
+		atomic_load(&r.left));
 }
 
 int main(void)

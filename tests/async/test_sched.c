@@ -266,9 +266,9 @@ static void fair_body(void)
 		sum += c;
 		squares += c * c;
 	}
-	print_message("%u %u %u %u, Jain %.4f\n", lab.by_worker[0],
-		lab.by_worker[1], lab.by_worker[2], lab.by_worker[3],
-		sum * sum / (4 * squares));
+	print_message("counted: %u %u %u %u requests, Jain %.4f\n",
+		lab.by_worker[0], lab.by_worker[1], lab.by_worker[2],
+		lab.by_worker[3], sum * sum / (4 * squares));
 	assert_true(sum * sum / (4 * squares) >= 0.95);
 	check_stats(4, n);
 	works_check(k, n);

@@ -134,7 +134,7 @@ static void stop_body(void)
 
 static void a_stop_at_any_point_loses_nothing(void **state)
 {
-	unsigned long round, rounds = soak_count(40);
+	unsigned long round, rounds = min_u64(soak_count(40), 1000);
 
 	for (round = 0; round < rounds; round++) {
 		stop_after = (unsigned)(round * 13 % 500);
@@ -143,6 +143,7 @@ static void a_stop_at_any_point_loses_nothing(void **state)
 				.backlog = 2 << round % 5},
 			stop_body);
 	}
+	print_message("counted: %lu stops on each engine\n", rounds);
 }
 
 int main(void)

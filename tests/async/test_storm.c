@@ -164,8 +164,8 @@ static void storm_body(struct rt *rt)
 		rt_worker_stats(rt_worker_at(rt, i), &st);
 		assert_int_equal(st.io_submitted, st.io_completed);
 		assert_int_equal(st.in_flight, 0);
-		print_message(
-			"%s %u: %lu operations, %lu cancelled, %lu late\n",
+		print_message("counted: %s, worker %u, %lu operations, %lu "
+			      "cancelled, %lu late\n",
 			rt_backend_name(rt_backend(rt)), i, s->done,
 			s->cancelled, s->late);
 	}
@@ -217,11 +217,11 @@ static void a_stop_in_the_middle_drains(void **state)
 {
 	const enum rt_backend all[] = {RT_BACKEND_THREADS, RT_BACKEND_URING};
 	struct rt_options o = {.workers = WORKERS};
-	unsigned long rounds = soak_count(30);
+	unsigned long rounds = min_u64(soak_count(30), 1000);
 	struct rt *rt;
 
 	for (unsigned i = 0; i < ARRAY_LEN(all); i++) {
-		for (unsigned long n = 0; n < rounds && n < 1000; n++) {
+		for (unsigned long n = 0; n < rounds; n++) {
 			rt = engine_start(all[i], o);
 			if (!rt)
 				break;
@@ -229,6 +229,7 @@ static void a_stop_in_the_middle_drains(void **state)
 			rt_destroy(rt);
 		}
 	}
+	print_message("counted: %lu stops on each engine\n", rounds);
 }
 
 /* Hardly a credit for anything: everything waits for everything else. */

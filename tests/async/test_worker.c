@@ -87,6 +87,8 @@ static void posts_body(struct rt *rt)
 	rt_stop(rt);
 	assert_int_equal(atomic_load(&ps.run), ps.each * POSTERS);
 	assert_false(atomic_load(&ps.wrong));
+	print_message("counted: %s, %lu tasks from %u threads\n",
+		rt_backend_name(rt_backend(rt)), atomic_load(&ps.run), POSTERS);
 }
 
 static void posts_of_many_threads_all_run_in_their_order(void **state)

@@ -175,7 +175,9 @@ static void explore_entry(void)
 	explore_next(false);
 }
 
-static void explore_prepare(struct explore_fiber *f, void (*body)(unsigned))
+/* Not inlined: getcontext may return again, into the middle of a loop. */
+__attribute__((noinline)) static void explore_prepare(
+	struct explore_fiber *f, void (*body)(unsigned))
 {
 	f->body = body;
 	f->ready = NULL;
@@ -266,7 +268,7 @@ static const char *explore_run(const struct explore_case *c, unsigned preempt)
 		c->teardown();
 	} while (!failure && explore_advance());
 	explore_free_stacks();
-	print_message("%llu executions%s%s\n",
+	print_message("counted: %llu executions%s%s\n",
 		(unsigned long long)explore.executions, failure ? ": " : "",
 		failure ? failure : "");
 	return failure;
