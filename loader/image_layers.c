@@ -6,7 +6,8 @@
  * The key in the cache holds the digest of the table of contents beside the
  * blob's: which TOC belongs to a blob is only a claim of the manifest that
  * names both. With the blob's digest alone a hostile manifest could put its TOC
- * under somebody else's layer, and their image would show its files.
+ * under somebody else's layer, and their image would show its files. The size
+ * is part of the key for the same reason: the map is made with it.
  *
  * A layer without one is read whole, and what is kept of it is a function of
  * the bytes that have the blob's digest and of nothing that a manifest claims:
@@ -14,6 +15,7 @@
  * DiffID is compared again when another image uses it.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <jansson.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -60,11 +62,16 @@ static void layer_rel(const struct ld_layer_desc *d, const char *name,
 	char ret[IMAGE_REL_LEN])
 {
 	char hex[2 * DIGEST_MAX_BYTES + 1], toc[2 * DIGEST_MAX_BYTES + 1];
+	const char *algo = digest_algo_name(d->digest.algo);
 
-	(void)snprintf(ret, IMAGE_REL_LEN, "layers/%s/%s/%s/%s",
-		digest_algo_name(d->digest.algo), digest_hex(&d->digest, hex),
-		d->toc.algo == DIGEST_NONE ? "tar" : digest_hex(&d->toc, toc),
-		name);
+	if (d->toc.algo == DIGEST_NONE)
+		(void)snprintf(ret, IMAGE_REL_LEN, "layers/%s/%s/tar/%s", algo,
+			digest_hex(&d->digest, hex), name); /* fits */
+	else
+		(void)snprintf(ret, IMAGE_REL_LEN,
+			"layers/%s/%s/%s-%" PRIu64 "/%s", algo,
+			digest_hex(&d->digest, hex), digest_hex(&d->toc, toc),
+			d->size, name); /* fits */
 }
 
 static bool read_digest(const json_t *o, const char *key, struct digest *ret)

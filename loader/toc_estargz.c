@@ -2,8 +2,14 @@
 /*
  * The TOC of eStargz layers (stargz-snapshotter, docs/estargz.md): a chunk
  * begins innerOffset bytes into the gzip member at its offset. A member ends
- * where the next one that the TOC knows begins, the last where the TOC does;
- * what it holds behind its last chunk (padding, tar headers) is not looked at.
+ * where the next one that the TOC knows begins; what it holds behind its last
+ * chunk (padding, tar headers) is not looked at.
+ *
+ * The last member ends where the TOC begins, but only the blob's footer says
+ * where that is, and nobody has verified the footer: a registry that lies would
+ * leave a map in the cache with which every image that has this layer fails. So
+ * the last range is as long as its bytes can be at most when packed. What is
+ * kept of a layer is then a function of the TOC and of the blob's size alone.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -13,12 +19,17 @@
 #include "loader/layer.h"
 #include "loader/toc_layer.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/util.h"
+
+/* What deflate and gzip may need on top of n bytes, whoever packed them. */
+#define PACKED_MOST(n) ((n) + (n) / 8 + (n) / 64 + 4096)
 
 /* Where members begin, sorted and distinct once all entries are read. */
 struct members {
 	uint64_t *offs; /* owned */
 	size_t count, cap;
-	uint64_t limit; /* of the blob: where data end */
+	uint64_t limit;    /* of the blob: where data end, as its footer says */
+	uint64_t last_end; /* of the last member's range */
 };
 
 /* Files of the format itself: prefetch up to here, or nothing. */
@@ -87,7 +98,23 @@ static uint64_t member_end(const struct members *m, uint64_t off)
 	const uint64_t *at = bsearch(
 		&off, m->offs, m->count, sizeof(*m->offs), compare_offs);
 
-	return at + 1 < m->offs + m->count ? at[1] : m->limit;
+	return at + 1 < m->offs + m->count ? at[1] : m->last_end;
+}
+
+static void find_last_end(
+	struct members *m, const struct toc_layer *t, uint64_t blob_size)
+{
+	uint64_t off = m->count > 0 ? m->offs[m->count - 1] : 0, need = 0;
+
+	for (size_t i = 0; i < t->chunk_count; i++)
+		if (t->chunks[i].src_off == off)
+			need = max_u64(need, (uint64_t)t->chunks[i].inner +
+						     t->chunks[i].len);
+	need = min_u64(PACKED_MOST(need), BC_MAX_GROUP_LEN);
+	if (off >= blob_size)
+		m->last_end = off; /* refused where groups are made */
+	else
+		m->last_end = off + min_u64(need, blob_size - off);
 }
 
 static int read_entries(struct toc_layer *t, struct toc_reader *rd,
@@ -135,6 +162,7 @@ int ld_toc_parse_estargz(const uint8_t *toc, size_t len, uint64_t toc_off,
 	if (r)
 		goto out;
 	sort_members(&m);
+	find_last_end(&m, &t, d->size);
 	for (size_t i = 0; i < t.chunk_count; i++)
 		t.chunks[i].src_end = member_end(&m, t.chunks[i].src_off);
 	mem_free(m.offs);
