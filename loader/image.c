@@ -125,9 +125,9 @@ static int find_digest(struct image_job *j, struct digest *ret, struct err *e)
 		return 0;
 	}
 	if (origin->is_local)
-		return origin->ops->resolve(origin, ret, e);
+		return origin->ops->resolve(origin, "", ret, e);
 	last = last_seen(j);
-	err = origin->ops->resolve(origin, &now, &why);
+	err = origin->ops->resolve(origin, "", &now, &why);
 	if (err == 0) {
 		if (!digest_is_equal(&last, &now))
 			remember(j, &now);
@@ -480,6 +480,8 @@ static int finish(
 	struct image_job *j, int ret, struct ld_image *out, struct err *e)
 {
 	ld_manifest_fini(&j->manifest);
+	ld_manifest_fini(&j->tocs);
+	(void)pthread_mutex_destroy(&j->toc_lock);
 	if (ret < 0) {
 		ld_image_fini(j->image);
 		return ret;
@@ -497,6 +499,8 @@ int ld_image_prepare(const struct ld_image_options *o, struct rt *rt,
 		.o = o, .rt = rt, .net = net, .store = store, .image = &image};
 	int err;
 
+	if (pthread_mutex_init(&j.toc_lock, NULL) != 0)
+		return out_of_memory(e);
 	err = start(&j, e);
 	if (err == 0 && is_bundle(&j))
 		err = image_bundle_prepare(&j, e);
@@ -514,6 +518,8 @@ int ld_image_inspect(const struct ld_image_options *o, struct rt *rt,
 		.o = o, .rt = rt, .net = net, .store = store, .image = &image};
 	int err;
 
+	if (pthread_mutex_init(&j.toc_lock, NULL) != 0)
+		return out_of_memory(e);
 	err = start(&j, e);
 	if (err == 0 && is_bundle(&j))
 		err = image_bundle_inspect(&j, e);

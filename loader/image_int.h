@@ -2,6 +2,7 @@
 /* What the image_*.c files share. */
 #pragma once
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -28,6 +29,8 @@ struct image_job {
 	char platform[100];
 	struct ld_manifest manifest; /* owned; empty for bundles */
 	struct ld_image *image;      /* being filled */
+	pthread_mutex_t toc_lock;    /* guards tocs */
+	struct ld_manifest tocs; /* owned; of the TOC image; empty: not read */
 };
 
 /* A layer blob that was loaded: its index, its map. */
@@ -67,6 +70,12 @@ void image_layers_fini(struct image_layers *l);
 /* Merge the layers and write the image index. */
 int image_layers_merge(const struct image_layers *l,
 	const struct ld_manifest *m, struct buf *ret_index, struct err *e);
+
+/* ---- eStargz' TOC images (image_toc.c) ---- */
+
+/* As the find of ld_toc_finder; arg is the job. From any thread. BLOCKING. */
+int image_toc_find(
+	void *arg, const struct digest *d, struct buf *ret, struct err *e);
 
 /* ---- the list of the image's layers (image_list.c) ---- */
 

@@ -231,6 +231,7 @@ static int read_layer(struct image_job *j, const struct ld_layer_desc *d,
 	struct ld_layer *ret, struct err *e)
 {
 	struct ld_origin *origin = j->image->origin;
+	const struct ld_toc_finder finder = {.find = image_toc_find, .arg = j};
 	struct ld_layer_stream_options o = {
 		.rt = j->rt,
 		.store = j->store,
@@ -247,7 +248,7 @@ static int read_layer(struct image_job *j, const struct ld_layer_desc *d,
 	if (ld_layer_is_plain(ld_layer_recognise(d, &is_lazy, &why)))
 		r = ld_layer_stream(&o, ret, e);
 	else
-		r = ld_layer_load(j->rt, d, o.source, ret, e);
+		r = ld_layer_load(j->rt, d, o.source, &finder, ret, e);
 	bc_source_destroy(o.source);
 	return r;
 }

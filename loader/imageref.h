@@ -14,11 +14,14 @@ enum ld_ref_kind {
 	LD_REF_BUNDLE_URL
 };
 
+/* Of a tag, with the NUL. */
+#define LD_TAG_LEN 129
+
 struct ld_ref {
 	enum ld_ref_kind kind;
 	char host[262]; /* as the API is addressed (docker.io mapped) */
 	char repository[256];
-	char tag[129];        /* "" if only a digest was given */
+	char tag[LD_TAG_LEN]; /* "" if only a digest was given */
 	struct digest digest; /* algo NONE: by tag; bundle: #sha256= */
 	char path[4096];      /* layout, bundle; made absolute */
 	char canonical[4400]; /* what status shows */

@@ -41,7 +41,8 @@ struct ld_layer_desc {
 	struct digest toc;   /* algo NONE: no annotation, no trusted TOC */
 	bool toc_is_estargz; /* which annotation toc came from */
 	uint64_t toc_off, toc_len, toc_raw_len; /* zstd:chunked position; 0s */
-	bool is_bootstrap; /* a tar with a Nydus image's bootstrap */
+	struct digest toc_of; /* algo NONE, or the layer whose TOC this is */
+	bool is_bootstrap;    /* a tar with a Nydus image's bootstrap */
 };
 
 /* What a format makes of it. */
@@ -75,11 +76,23 @@ enum ld_format ld_layer_recognise(
 bool ld_layer_is_plain(enum ld_format f);
 
 /*
- * Fetch the layer's TOC from src, verify it against d->toc, build tree and map.
- * ERR_UNSUPPORTED for formats that are not read yet, by name. BLOCKING.
+ * eStargz layers may have their TOC in another image: appends the layer of that
+ * image that holds the TOC of the layer d. What it gives is not believed.
+ */
+struct ld_toc_finder {
+	int (*find)(void *arg, const struct digest *d, struct buf *ret,
+		struct err *e);
+	void *arg;
+};
+
+/*
+ * Fetch the layer's TOC from src, or where finder has it (NULL: nowhere),
+ * verify it against d->toc, build tree and map. ERR_UNSUPPORTED for formats
+ * that are not read yet, by name. BLOCKING.
  */
 int ld_layer_load(struct rt *rt, const struct ld_layer_desc *d,
-	struct bc_source *src, struct ld_layer *ret, struct err *e);
+	struct bc_source *src, const struct ld_toc_finder *finder,
+	struct ld_layer *ret, struct err *e);
 
 /* ---- the parsers behind it; PURE: bytes of a verified TOC in ---- */
 

@@ -21,7 +21,8 @@ static int refuse(const struct ld_layer_desc *d, enum ld_format f,
 }
 
 int ld_layer_load(struct rt *rt, const struct ld_layer_desc *d,
-	struct bc_source *src, struct ld_layer *ret, struct err *e)
+	struct bc_source *src, const struct ld_toc_finder *finder,
+	struct ld_layer *ret, struct err *e)
 {
 	char id[DIGEST_MAX_TEXT];
 	const char *why;
@@ -31,8 +32,9 @@ int ld_layer_load(struct rt *rt, const struct ld_layer_desc *d,
 
 	if (!is_lazy)
 		return refuse(d, f, why, e);
-	r = f == LD_FORMAT_ESTARGZ ? toc_fetch_estargz(rt, d, src, ret, e)
-	                           : toc_fetch_zstd(rt, d, src, ret, e);
+	r = f == LD_FORMAT_ESTARGZ
+	            ? toc_fetch_estargz(rt, d, src, finder, ret, e)
+	            : toc_fetch_zstd(rt, d, src, ret, e);
 	if (!r) {
 		ret->block_bits = LD_BLOCK_BITS;
 		ret->lazy = true;

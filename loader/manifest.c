@@ -31,6 +31,7 @@
 #define ZSTD_OLD "io.containers.zstd-chunked."
 #define ZSTD_NEW "io.github.containers.zstd-chunked."
 #define ESTARGZ_TOC "containerd.io/snapshot/stargz/toc.digest"
+#define ESTARGZ_TOC_OF "containerd.io/snapshot/stargz/layer.digest"
 #define ZSTD_TWIN "io.github.containers.compression.zstd"
 #define NYDUS_BOOTSTRAP "containerd.io/snapshot/nydus-bootstrap"
 #define NYDUS_ARTIFACT "application/vnd.nydus.image.manifest.v1+json"
@@ -430,6 +431,7 @@ static int read_layer(
 	const json_t *d, size_t i, struct ld_layer_desc *l, struct err *e)
 {
 	const json_t *notes;
+	const char *toc_of;
 	char what[32];
 	int ret;
 
@@ -441,6 +443,9 @@ static int read_layer(
 	if (!l->media_type)
 		return err_set(e, -ENOMEM, "out of memory");
 	notes = json_object_get(d, "annotations");
+	toc_of = str_of(notes, ESTARGZ_TOC_OF);
+	if (digest_parse(toc_of, strlen(toc_of), &l->toc_of) < 0)
+		l->toc_of = (struct digest){0};
 	l->is_bootstrap = strcmp(str_of(notes, NYDUS_BOOTSTRAP), "true") == 0;
 	return read_toc(notes, i, l, e);
 }

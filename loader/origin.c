@@ -3,6 +3,7 @@
 #include "loader/origin.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "blobcache/registry.h"
@@ -12,7 +13,7 @@
 struct from_registry {
 	struct ld_origin origin;
 	struct bc_registry *registry;
-	char reference[129]; /* the tag */
+	char reference[LD_TAG_LEN]; /* the tag */
 };
 
 static struct from_registry *of(struct ld_origin *o)
@@ -20,9 +21,13 @@ static struct from_registry *of(struct ld_origin *o)
 	return container_of(o, struct from_registry, origin);
 }
 
-static int resolve(struct ld_origin *o, struct digest *ret, struct err *e)
+static int resolve(struct ld_origin *o, const char *suffix, struct digest *ret,
+	struct err *e)
 {
-	return bc_registry_resolve(of(o)->registry, of(o)->reference, ret, e);
+	char tag[2 * LD_TAG_LEN];
+
+	(void)snprintf(tag, sizeof(tag), "%s%s", of(o)->reference, suffix);
+	return bc_registry_resolve(of(o)->registry, tag, ret, e);
 }
 
 static int manifest(struct ld_origin *o, const struct digest *d,

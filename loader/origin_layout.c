@@ -21,7 +21,7 @@
 
 struct from_layout {
 	struct ld_origin origin;
-	char tag[129];
+	char tag[LD_TAG_LEN];
 	char path[]; /* of the layout */
 };
 
@@ -72,8 +72,8 @@ static const json_t *find_tag(const json_t *entries, const char *tag)
 }
 
 /* Without a tag: the only image, else "latest". */
-static int choose(struct from_layout *l, const json_t *root, struct digest *ret,
-	struct err *e)
+static int choose(struct from_layout *l, const char *wanted, const json_t *root,
+	struct digest *ret, struct err *e)
 {
 	const json_t *entries = json_object_get(root, "manifests");
 	const json_t *entry;
@@ -83,15 +83,15 @@ static int choose(struct from_layout *l, const json_t *root, struct digest *ret,
 	if (!json_is_array(entries))
 		return err_set(e, -EPROTO, "'%s/index.json' is no image index",
 			l->path);
-	if (!l->tag[0] && json_array_size(entries) == 1)
+	if (!wanted[0] && json_array_size(entries) == 1)
 		entry = json_array_get(entries, 0);
 	else
-		entry = find_tag(entries, l->tag[0] ? l->tag : "latest");
+		entry = find_tag(entries, wanted[0] ? wanted : "latest");
 	if (!entry) {
 		list_tags(entries, tags, sizeof(tags));
 		return err_set_kind(e, ERR_NOT_FOUND, -ENOENT,
 			"'%s' has no image with the tag '%s'%s%s", l->path,
-			l->tag[0] ? l->tag : "latest",
+			wanted[0] ? wanted : "latest",
 			tags[0] ? ", only: " : "", tags);
 	}
 	text = json_string_value(json_object_get(entry, "digest"));
@@ -102,10 +102,11 @@ static int choose(struct from_layout *l, const json_t *root, struct digest *ret,
 	return 0;
 }
 
-static int resolve(struct ld_origin *o, struct digest *ret, struct err *e)
+static int resolve(struct ld_origin *o, const char *suffix, struct digest *ret,
+	struct err *e)
 {
 	struct from_layout *l = of(o);
-	char path[4200];
+	char path[4200], tag[2 * LD_TAG_LEN];
 	struct buf b;
 	json_t *root;
 	int err;
@@ -125,7 +126,8 @@ static int resolve(struct ld_origin *o, struct digest *ret, struct err *e)
 	buf_fini(&b);
 	if (!root)
 		return err_set(e, -EPROTO, "'%s' is no valid JSON", path);
-	err = choose(l, root, ret, e);
+	(void)snprintf(tag, sizeof(tag), "%s%s", l->tag, suffix);
+	err = choose(l, tag, root, ret, e);
 	json_decref(root);
 	return err;
 }

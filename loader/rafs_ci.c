@@ -29,7 +29,6 @@ enum {
 	TAR_HEADER_LEN = 512,
 	TOC_ENTRY_LEN = 128,
 	MAX_TOC_LEN = 16 * TOC_ENTRY_LEN,
-	MAX_DICT = 32768,
 };
 
 static int broken(struct err *e, uint32_t blob, const char *what)
@@ -363,13 +362,13 @@ static int add_span(struct rafs_ci *ci, const struct rafs_ci_entry *c,
 	const uint8_t *at = ci->contexts + (size_t)c->context * CONTEXT_LEN;
 	uint64_t dict_off = le64_at(at + 16);
 	uint32_t dict_len = le32_at(at + 32);
-	uint8_t ctx[2 + MAX_DICT];
+	uint8_t ctx[2 + BC_DEFLATE_WINDOW];
 
-	if (dict_len > MAX_DICT ||
+	if (dict_len > BC_DEFLATE_WINDOW ||
 		!range_fits(dict_off, dict_len, ci->dict_len))
 		return err_set(e, -EPROTO,
 			"broken chunk table of a RAFS blob: a dictionary");
-	ctx[0] = at[37] & 7;
+	ctx[0] = at[37] & BC_DEFLATE_BITS;
 	ctx[1] = at[36];
 	memcpy(ctx + 2, ci->dicts + dict_off, dict_len);
 	ci->lens[c->context] = le32_at(at + 28);

@@ -171,20 +171,45 @@ static int place_estargz(
 		return err_set(e, -EPROTO,
 			"the manifest names a TOC but the blob has no eStargz "
 			"footer");
-	if (!r && ret->is_elsewhere)
-		return err_set(e, -EOPNOTSUPP,
-			"its TOC is in another image (tag with '-esgztoc'), "
-			"which cannot be read yet");
+	if (!r && ret->is_elsewhere) {
+		/* members end where the footer begins */
+		ret->off = t->blob_size - ret->footer;
+		ret->len = 0;
+	}
 	return r;
 }
 
-int toc_fetch_estargz(struct rt *rt, const struct ld_layer_desc *d,
-	struct bc_source *src, struct ld_layer *ret, struct err *e)
+/* The TOC's member, out of this blob or another. */
+static int read_estargz(struct rt *rt, const struct ld_layer_desc *d,
+	struct bc_source *src, const struct ld_toc_finder *finder,
+	const struct tail *t, const struct ld_toc_place *p, struct buf *ret,
+	struct err *e)
 {
-	CLEANUP_FREE uint8_t *packed = NULL;
+	uint8_t *bytes;
+	int r;
+
+	if (!p->is_elsewhere) {
+		r = read_range(rt, src, t, p->off, (size_t)p->len, &bytes, e);
+		if (!r)
+			*ret = (struct buf){
+				.data = bytes, .len = p->len, .cap = p->len};
+		return r;
+	}
+	if (!finder)
+		return err_set(e, -EOPNOTSUPP,
+			"its TOC is in another image, which is not at hand");
+	buf_init(ret, LD_TOC_MAX_BYTES);
+	return finder->find(finder->arg, &d->digest, ret, e);
+}
+
+int toc_fetch_estargz(struct rt *rt, const struct ld_layer_desc *d,
+	struct bc_source *src, const struct ld_toc_finder *finder,
+	struct ld_layer *ret, struct err *e)
+{
 	CLEANUP_FREE uint8_t *json = NULL;
 	struct ld_layer_desc placed = *d;
 	struct ld_toc_place p = {0};
+	struct buf packed = {0};
 	struct tail t;
 	size_t len = 0;
 	int r;
@@ -195,15 +220,15 @@ int toc_fetch_estargz(struct rt *rt, const struct ld_layer_desc *d,
 	placed.size = t.blob_size;
 	r = place_estargz(&t, &p, e);
 	if (!r)
-		r = read_range(rt, src, &t, p.off, (size_t)p.len, &packed, e);
+		r = read_estargz(rt, d, src, finder, &t, &p, &packed, e);
 	mem_free(t.bytes);
 	if (!r)
-		r = toc_inflate_estargz(packed, (size_t)p.len, &json, &len, e);
+		r = toc_inflate_estargz(
+			packed.data, packed.len, &json, &len, e);
+	buf_fini(&packed);
 	if (!r)
 		r = check_digest(d, json, len, e);
 	if (r)
 		return r;
-	mem_free(packed);
-	packed = NULL;
 	return ld_toc_parse_estargz(json, len, p.off, &placed, ret, e);
 }

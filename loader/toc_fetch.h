@@ -16,7 +16,8 @@
 int toc_fetch_zstd(struct rt *rt, const struct ld_layer_desc *d,
 	struct bc_source *src, struct ld_layer *ret, struct err *e);
 int toc_fetch_estargz(struct rt *rt, const struct ld_layer_desc *d,
-	struct bc_source *src, struct ld_layer *ret, struct err *e);
+	struct bc_source *src, const struct ld_toc_finder *finder,
+	struct ld_layer *ret, struct err *e);
 
 /*
  * The plain JSON out of an eStargz TOC member: a gzip member with a tar whose

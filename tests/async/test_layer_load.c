@@ -86,7 +86,7 @@ static void load_layer(struct rt *rt, const char *sample,
 	blob_path(l->path, sample, &d->digest);
 	read_path(l->path, &l->blob);
 	if (bc_source_file_open(l->path, &l->src, &e) ||
-		ld_layer_load(rt, d, l->src, &l->layer, &e))
+		ld_layer_load(rt, d, l->src, NULL, &l->layer, &e))
 		fail_msg("%s", e.text);
 	if (bc_map_from_bytes(l->layer.map.data, l->layer.map.len, &l->map, &e))
 		fail_msg("%s", e.text);
@@ -312,7 +312,7 @@ static void must_not_load(struct rt *rt, const struct ld_layer_desc *d,
 	int r;
 
 	assert_int_equal(bc_source_file_open(path, &src, NULL), 0);
-	r = ld_layer_load(rt, d, src, &l, &e);
+	r = ld_layer_load(rt, d, src, NULL, &l, &e);
 	if (r != code || !strstr(e.text, says))
 		fail_msg("%d '%s', not '%s'", r, e.text, says);
 	bc_source_destroy(src);

@@ -1,4 +1,5 @@
 """The judges of the main job: each image shows the tree that its maker had."""
+import json
 import os
 import stat
 
@@ -8,7 +9,8 @@ import tools
 import trees
 from conftest import SAMPLES
 
-LAZY_OCI = ["edge-zstdchunked", "edge-zstdchunked-new", "edge-estargz", "edge-esgz-minchunk"]
+LAZY_OCI = ["edge-zstdchunked", "edge-zstdchunked-new", "edge-estargz", "edge-esgz-minchunk",
+            "edge-esgz-exttoc"]
 NYDUS_OCI = ["edge-nydus", "edge-nydus-zran"]
 BUNDLES = ["v6-zstd", "v6-lz4", "v6-none", "v6-zstd-64k", "v6-zstd-sha256", "v6-toc",
            "v6-prefetch", "v6-dict", "v6-batch", "v6-zran1", "v5-zstd", "v5-lz4-aligned"]
@@ -78,6 +80,25 @@ def test_nydus_image_whose_layers_are_elsewhere_says_which_blob(registry, cache,
     tools.mount(cache, ref, mnt)
     with pytest.raises(OSError):
         (mnt / "bin" / "busybox").read_bytes()
+
+
+def test_toc_in_another_image_needs_a_tag_and_the_right_digest(registry, samples, cache, mnt):
+    ref = samples["edge-esgz-exttoc"]
+    with open(f"{SAMPLES}/oci/edge-esgz-exttoc/index.json", encoding="utf-8") as f:
+        digest = json.load(f)["manifests"][0]["digest"]
+    p = tools.sluice("mount", "--cache", cache, ref.rsplit(":", 1)[0] + "@" + digest, mnt,
+                     check=False)
+    assert "has none" in tools.one_sentence(p, 6)
+    alone = f"{registry.host}/edge/alone:1"
+    tools.skopeo_copy(f"oci:{SAMPLES}/oci/edge-esgz-exttoc", f"docker://{alone}")
+    p = tools.sluice("mount", "--cache", cache, alone, mnt, check=False)
+    assert "1-esgztoc" in tools.one_sentence(p, 3)
+    # somebody else's TOCs under that tag
+    tools.skopeo_copy(f"oci:{SAMPLES}/oci/edge-estargz", f"docker://{alone}-esgztoc")
+    p = tools.sluice("mount", "--cache", cache, alone, mnt, check=False)
+    assert "does not have its TOC" in tools.one_sentence(p, 5)
+    tools.mount(cache, ref, mnt)
+    tools.umount(mnt)
 
 
 def test_layout_on_disk_needs_no_registry(edge_truth, cache, mnt):
@@ -157,7 +178,6 @@ def test_what_is_not_read_yet_is_refused_by_name(image, word, cache, mnt):
 
 
 def test_inspect_says_which_layers_are_lazy_and_why(samples, cache):
-    import json
     out = tools.sluice("inspect", "--json", "--cache", cache, samples["edge-zstdchunked"]).stdout
     image = json.loads(out)
     assert set(image) == {"image", "digest", "platform", "layers"}
