@@ -29,8 +29,9 @@ struct image_job {
 	char platform[100];
 	struct ld_manifest manifest; /* owned; empty for bundles */
 	struct ld_image *image;      /* being filled */
-	pthread_mutex_t toc_lock;    /* guards tocs */
-	struct ld_manifest tocs; /* owned; of the TOC image; empty: not read */
+	bool no_record; /* it would outlive claims that nothing proves */
+	pthread_mutex_t toc_lock; /* guards tocs */
+	struct ld_manifest tocs;  /* owned; of the TOC image; empty: not read */
 };
 
 /* A layer blob that was loaded: its index, its map. */

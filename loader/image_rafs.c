@@ -112,6 +112,8 @@ int image_rafs_take(struct image_job *j, struct ld_rafs *r,
 {
 	int ret;
 
+	/* false tables would make the image unreadable for good */
+	j->no_record = r->has_claims;
 	ret = ld_index_write(r->tree, LD_BLOCK_BITS, ret_index, e);
 	return ret < 0 ? ret : take_blobs(j, r, ret_maps, e);
 }

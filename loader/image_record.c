@@ -131,7 +131,7 @@ int image_record_save(
 	struct err why = {0};
 	int ret = -EROFS;
 
-	if (!bc_store_is_read_only(j->store)) {
+	if (!bc_store_is_read_only(j->store) && !j->no_record) {
 		ret = put_record(j, index_bytes, &why);
 		if (ret < 0)
 			log_warn("%s, the next mount prepares the image again",

@@ -444,8 +444,7 @@ static int read_layer(
 		return err_set(e, -ENOMEM, "out of memory");
 	notes = json_object_get(d, "annotations");
 	toc_of = str_of(notes, ESTARGZ_TOC_OF);
-	if (digest_parse(toc_of, strlen(toc_of), &l->toc_of) < 0)
-		l->toc_of = (struct digest){0};
+	(void)digest_parse(toc_of, strlen(toc_of), &l->toc_of);
 	l->is_bootstrap = strcmp(str_of(notes, NYDUS_BOOTSTRAP), "true") == 0;
 	return read_toc(notes, i, l, e);
 }
@@ -550,12 +549,11 @@ int ld_manifest_parse(const char *json, size_t len, const char *media_type,
 
 static bool has_bootstrap(const struct ld_manifest *m)
 {
-	size_t i;
+	size_t i = 0;
 
-	for (i = 0; i < m->layer_count; i++)
-		if (m->layers[i].is_bootstrap)
-			return true;
-	return false;
+	while (i < m->layer_count && !m->layers[i].is_bootstrap)
+		i++;
+	return i < m->layer_count;
 }
 
 int ld_manifest_apply_config(

@@ -351,8 +351,7 @@ static int add_missing(struct rafs_boot *b, struct err *e)
 }
 
 /* The blobs' own tables, for those that need them. */
-static int load_tables(
-	struct rafs_boot *b, const struct ld_rafs *r, struct err *e)
+static int load_tables(struct rafs_boot *b, struct ld_rafs *r, struct err *e)
 {
 	uint32_t i;
 	int err;
@@ -365,6 +364,7 @@ static int load_tables(
 		err = rafs_ci_load(b, &r->blobs[i].digest, i, e);
 		if (err < 0)
 			return err;
+		r->has_claims |= b->blobs[i].features & RAFS_BLOB_BATCH;
 	}
 	return add_missing(b, e);
 }

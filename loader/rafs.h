@@ -28,6 +28,8 @@ struct ld_rafs {
 	struct ld_rafs_blob *blobs;
 	size_t blob_count;
 	uint64_t entries, size_uncompressed;
+	/* Nothing covers where the maps put batch chunks; their digests do. */
+	bool has_claims;
 };
 
 /* Frees what it owns; leaves it empty. */

@@ -126,6 +126,14 @@ def test_bundle_equals_its_tree(sample, engine, rafs_truth, cache, mnt):
     assert trees.differences(got, want, ignore) == []
 
 
+def test_tables_that_nothing_covers_are_not_kept(cache, mnt):
+    """A false batch table from one place must not spoil the image from another."""
+    for sample, kept in [("v6-batch", 0), ("v6-zran", 1)]:
+        tools.mount(cache, f"{SAMPLES}/rafs/{sample}/bootstrap", mnt)
+        tools.umount(mnt)
+        assert len(list(cache.rglob("image.json"))) == kept
+
+
 @pytest.mark.parametrize("sample", ["v6-merged", "v6-zran"])
 def test_merged_bundle_shows_the_upper_layer(sample, rafs_truth, cache, mnt):
     tools.mount(cache, f"{SAMPLES}/rafs/{sample}/bootstrap", mnt)
