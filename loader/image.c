@@ -100,6 +100,10 @@ static struct digest last_seen(struct image_job *j)
 	return d;
 }
 
+/*
+ * Once its manifest is here: what a server that fails in between has announced
+ * is no use to anybody when it is gone.
+ */
 static void remember(struct image_job *j, const struct digest *d)
 {
 	char rel[IMAGE_REL_LEN], text[DIGEST_MAX_TEXT + 1];
@@ -129,8 +133,7 @@ static int find_digest(struct image_job *j, struct digest *ret, struct err *e)
 	last = last_seen(j);
 	err = origin->ops->resolve(origin, "", &now, &why);
 	if (err == 0) {
-		if (!digest_is_equal(&last, &now))
-			remember(j, &now);
+		j->is_moved = !digest_is_equal(&last, &now);
 		*ret = now;
 		return 0;
 	}
@@ -433,6 +436,8 @@ static int prepare_oci(struct image_job *j, struct err *e)
 		ret = find_manifest(j, d, e);
 	if (ret < 0)
 		return ret;
+	if (j->is_moved)
+		remember(j, &d);
 	ret = image_record_load(j, &maps);
 	if (ret == 0 && must_read_again(j, maps)) {
 		image_maps_fini(maps, j->image->blob_count);
@@ -457,6 +462,8 @@ static int inspect_oci(struct image_job *j, struct err *e)
 	ret = find_digest(j, &d, e);
 	if (ret == 0)
 		ret = find_manifest(j, d, e);
+	if (ret == 0 && j->is_moved)
+		remember(j, &d);
 	if (ret == 0 && image_nydus_bootstrap(j))
 		return image_nydus_inspect(j, e);
 	if (ret == 0)

@@ -27,6 +27,7 @@ struct image_job {
 	struct bc_store *store;
 	struct ld_ref ref;
 	char platform[100];
+	bool is_moved; /* the tag names another digest than last time */
 	struct ld_manifest manifest; /* owned; empty for bundles */
 	struct ld_image *image;      /* being filled */
 	bool no_record; /* it would outlive claims that nothing proves */

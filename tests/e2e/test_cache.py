@@ -1,8 +1,10 @@
 """What was read once is not fetched again; what lies is noticed."""
 import glob
+import http.server
 import os
 import shutil
 import subprocess
+import threading
 
 import tools
 import trees
@@ -53,6 +55,38 @@ def test_registry_gone_the_last_digest_counts(samples, cache, mnt, tmp_path):
     p = tools.mount(cache, ref, mnt)
     assert len(p.stderr.strip().splitlines()) == 1 and "warning" in p.stderr
     assert trees.differences(trees.scan(mnt), before) == []
+    tools.umount(mnt)
+
+
+class PromisesOnly(http.server.BaseHTTPRequestHandler):
+    """Every tag has a digest, but there is no manifest to be had."""
+
+    def do_HEAD(self):
+        self.send_response(200)
+        self.send_header("Docker-Content-Digest", "sha256:" + 64 * "0")
+        self.end_headers()
+
+    def do_GET(self):
+        self.send_error(404)
+
+    def log_message(self, *args):
+        pass
+
+
+def test_a_digest_without_its_manifest_is_not_remembered(samples, cache, mnt, tmp_path):
+    with tools.Registry(tmp_path / "own") as own:
+        ref = f"{own.host}/x/y:1"
+        tools.skopeo_copy(f"docker://{samples['edge-zstdchunked']}", f"docker://{ref}",
+                          "--src-tls-verify=false")
+        tools.mount(cache, ref, mnt)
+        tools.umount(mnt)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", own.port), PromisesOnly) as fake:
+        threading.Thread(target=fake.serve_forever, daemon=True).start()
+        p = tools.sluice("mount", "--cache", cache, "--plain-http", ref, mnt, check=False)
+        tools.one_sentence(p, 3)
+        fake.shutdown()
+    tools.mount(cache, ref, mnt)
+    assert os.listdir(mnt)
     tools.umount(mnt)
 
 
