@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "loader/daemon.h"
+#include "loader/mountinfo.h"
 #include "runtime/base/cleanup.h"
 #include "runtime/base/util.h"
 
@@ -63,7 +64,41 @@ static int send_answer(int fd, const struct answer *a, int fuse_fd)
 	return sendmsg(fd, &msg, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-static void serve(int fd, const struct request *r)
+/* What the daemon's mount is; to be told from what others put over it. */
+struct mounted {
+	bool is_known;
+	unsigned dev_major, dev_minor;
+};
+
+static void note_mounted(struct mounted *m, const char *dir)
+{
+	struct ld_mountinfo info = {0};
+
+	m->is_known = ld_mountinfo_of(dir, &info) == 0;
+	m->dev_major = info.dev_major;
+	m->dev_minor = info.dev_minor;
+}
+
+/*
+ * Unmounting takes what is on top: another file system that was mounted over
+ * ours, or the next mount of an image after ours was detached, must stay.
+ */
+static int unmount(
+	const struct mounted *m, const struct request *r, struct err *e)
+{
+	struct ld_mountinfo info;
+
+	if (m->is_known && ld_mountinfo_of(r->dir, &info) == 0 &&
+		(info.dev_major != m->dev_major ||
+			info.dev_minor != m->dev_minor))
+		return err_set(e, -EBUSY,
+			"cannot unmount '%s': '%.200s' (%s) was mounted there "
+			"later",
+			r->dir, info.source, info.fstype);
+	return ld_unmount(r->dir, r->verb == DETACH, e);
+}
+
+static void serve(int fd, struct mounted *m, const struct request *r)
 {
 	struct ld_mount_options o = {
 		.dir = r->dir, .source = r->source, .opts = r->opts};
@@ -73,7 +108,9 @@ static void serve(int fd, const struct request *r)
 	if (r->verb == MOUNT)
 		a.code = ld_mount(&o, &fuse_fd, &a.err);
 	else
-		a.code = ld_unmount(r->dir, r->verb == DETACH, &a.err);
+		a.code = unmount(m, r, &a.err);
+	if (r->verb == MOUNT && a.code == 0)
+		note_mounted(m, r->dir);
 	if (a.code < 0)
 		fuse_fd = -1;
 	(void)send_answer(
@@ -85,6 +122,7 @@ static void serve(int fd, const struct request *r)
 static void run(int fd)
 {
 	static struct request r;
+	struct mounted m = {0};
 	sigset_t all;
 	ssize_t n;
 
@@ -103,7 +141,7 @@ static void run(int fd)
 			continue;
 		if (n != (ssize_t)sizeof(r))
 			return;
-		serve(fd, &r);
+		serve(fd, &m, &r);
 	}
 }
 

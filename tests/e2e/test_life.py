@@ -26,6 +26,16 @@ def test_signal_unmounts_cleanly(mounted):
         break
 
 
+def test_signal_leaves_what_others_mounted_over_it(mounted):
+    pid = tools.pid_of(mounted)
+    subprocess.run(["mount", "-t", "tmpfs", "none", mounted], check=True)
+    (mounted / "theirs").touch()
+    os.kill(pid, signal.SIGTERM)
+    tools.wait_for(lambda: not os.path.exists(f"/proc/{pid}"), "still running")
+    assert os.listdir(mounted) == ["theirs"]
+    subprocess.run(["umount", mounted], check=True)
+
+
 def test_foreground_ends_with_ctrl_c(samples, cache, mnt):
     p = subprocess.Popen([tools.BIN, "mount", "-f", "--cache", cache,
                           samples["edge-zstdchunked"], mnt],
