@@ -181,6 +181,8 @@ static int prepare_image(struct mount *m, struct err *e)
 	int ret;
 
 	ld_work_image_options(m->cli, &o);
+	/* paths in it begin where the command was given, not the daemon */
+	o.ref = &m->ref;
 	ld_progress_init(&progress, m->cli->quiet);
 	o.progress = &progress;
 	let_signals_end_us(true);

@@ -393,9 +393,12 @@ static int source_of_layer(struct image_job *j, struct ld_image_blob *b,
 static int start(struct image_job *j, struct err *e)
 {
 	struct ld_image *i = j->image;
-	int ret;
+	int ret = 0;
 
-	ret = ld_ref_parse(j->o->name, &j->ref, e);
+	if (j->o->ref)
+		j->ref = *j->o->ref;
+	else
+		ret = ld_ref_parse(j->o->name, &j->ref, e);
 	if (ret < 0)
 		return ret;
 	i->name = mem_strdup(j->ref.canonical);

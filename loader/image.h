@@ -21,11 +21,13 @@
 #include "runtime/runtime.h"
 
 struct ld_origin;
+struct ld_ref;
 struct ld_progress;
 
 struct ld_image_options {
-	const char *name;     /* as the user gave it */
-	const char *platform; /* "linux/amd64"; NULL: this machine */
+	const char *name;         /* as the user gave it */
+	const struct ld_ref *ref; /* the name, taken apart; NULL: not yet */
+	const char *platform;     /* "linux/amd64"; NULL: this machine */
 	const char *authfile, *cert_dir;
 	bool plain_http;
 	const char *blobs;   /* bundle: directory or URL; NULL: beside it */

@@ -110,6 +110,12 @@ def test_layout_on_disk_needs_no_registry(edge_truth, cache, mnt):
     assert tools.status(mnt)["bytes_fetched"] == 0
 
 
+@pytest.mark.parametrize("image", ["./rafs/v6-zstd/bootstrap", "oci:oci/edge-zstdchunked"])
+def test_relative_paths_begin_where_the_command_is_given(image, cache, mnt):
+    tools.mount(cache, image, mnt, cwd=SAMPLES)
+    assert os.listdir(mnt)
+
+
 @pytest.mark.parametrize("sample", BUNDLES)
 def test_bundle_equals_its_tree(sample, engine, rafs_truth, cache, mnt):
     tools.mount(cache, f"{SAMPLES}/rafs/{sample}/bootstrap", mnt, "--io-backend", engine)
