@@ -282,20 +282,23 @@ static struct blob_flight *around_join(struct bc_blob *b, uint32_t group)
 }
 
 /*
- * A request costs more than the bytes of small neighbours: take those behind
- * the last group along. fresh has room for them; returns the new count.
+ * A request costs more than the bytes of small neighbours: take those along
+ * that lie around a single missing group. fresh has room for them; returns the
+ * new count.
  */
 static uint32_t fresh_add_around(
 	struct bc_blob *b, struct fresh *fresh, uint32_t n)
 {
-	uint32_t last = fresh[n - 1].group, i, count;
+	uint32_t group = fresh[0].group, first, count, i;
 	struct blob_flight *fl;
 
-	count = bc_plan_around(&b->map, &b->limits, last);
-	for (i = 1; i <= count; i++) {
-		fl = around_join(b, last + i);
+	if (n > 1)
+		return n;
+	first = bc_plan_around(&b->map, &b->limits, group, &count);
+	for (i = first; i < first + count; i++) {
+		fl = i == group ? NULL : around_join(b, i);
 		if (fl)
-			fresh[n++] = (struct fresh){last + i, fl};
+			fresh[n++] = (struct fresh){i, fl};
 	}
 	return n;
 }
@@ -306,9 +309,9 @@ static void fresh_submit(struct bc_blob_read *br, struct fresh *fresh,
 {
 	uint32_t i;
 
-	qsort(fresh, n, sizeof(*fresh), cmp_fresh);
 	if (br->r->cls == RT_DEMAND)
 		n = fresh_add_around(br->blob, fresh, n);
+	qsort(fresh, n, sizeof(*fresh), cmp_fresh);
 	for (i = 0; i < n; i++) {
 		flights[i] = fresh[i].flight;
 		wanted[i] = fresh[i].group;

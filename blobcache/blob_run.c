@@ -122,25 +122,31 @@ static int decode_group(struct blob_run *run, struct run_group *rg)
 	return 0;
 }
 
+static void work_group(struct blob_run *run, struct run_group *rg)
+{
+	rg->status = decode_group(run, rg);
+	if (rg->status < 0)
+		return;
+	rg->flight->mem = rg->mem;
+	rg->flight->bytes = rg->bytes;
+	blob_mem_ref(rg->mem);
+	blob_storing_add(run->blob, rg);
+	run_land(run, rg, 0);
+}
+
+/* What somebody asked for goes before what was taken along. */
 static void run_work(struct rt_job *j)
 {
 	struct blob_run *run = container_of(j, struct blob_run, job);
 	struct run_group *rg;
-	uint32_t i;
+	uint32_t i, pass;
 
-	for (i = 0; i < run->count; i++) {
-		rg = &run->groups[i];
-		if (!rg->flight)
-			continue;
-		rg->status = decode_group(run, rg);
-		if (rg->status < 0)
-			continue;
-		rg->flight->mem = rg->mem;
-		rg->flight->bytes = rg->bytes;
-		blob_mem_ref(rg->mem);
-		blob_storing_add(run->blob, rg);
-		run_land(run, rg, 0);
-	}
+	for (pass = 0; pass < 2; pass++)
+		for (i = 0; i < run->count; i++) {
+			rg = &run->groups[i];
+			if (rg->flight && rg->flight->is_extra == (pass == 1))
+				work_group(run, rg);
+		}
 }
 
 static void warn_bad_group(struct blob_run *run, const struct run_group *rg)

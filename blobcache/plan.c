@@ -7,7 +7,7 @@
 const struct bc_plan_limits bc_plan_network = {.max_gap = 64u << 10,
 	.max_len = 1u << 20,
 	.max_decoded = 8u << 20,
-	.max_groups = 256,
+	.max_groups = 1024,
 	.around = 128u << 10};
 
 const struct bc_plan_limits bc_plan_local = {.max_groups = 1};
@@ -17,24 +17,37 @@ static uint64_t group_end(const struct bc_group *g)
 	return g->src_off + g->src_len;
 }
 
-uint32_t bc_plan_around(const struct bc_map *m,
-	const struct bc_plan_limits *limits, uint32_t group)
+/* Does next follow prev without too many unwanted bytes between them? */
+static bool is_close(const struct bc_plan_limits *limits,
+	const struct bc_group *prev, const struct bc_group *next)
 {
-	uint64_t start = m->groups[group].src_off, end;
-	uint32_t n = 0;
+	return next->src_off <= group_end(prev) ||
+	       next->src_off - group_end(prev) <= limits->max_gap;
+}
 
-	end = group_end(&m->groups[group]);
-	while (group + n + 1 < m->group_count && n + 1 < limits->max_groups) {
-		const struct bc_group *g = &m->groups[group + n + 1];
+uint32_t bc_plan_around(const struct bc_map *m,
+	const struct bc_plan_limits *limits, uint32_t group,
+	uint32_t *ret_count)
+{
+	const struct bc_group *g = m->groups;
+	uint32_t first = group, last = group, half = limits->max_groups / 2;
+	uint64_t start, end;
 
-		if (g->src_off > end && g->src_off - end > limits->max_gap)
-			break;
-		end = max_u64(end, group_end(g));
-		if (end - start > limits->around)
-			break;
-		n++;
-	}
-	return n;
+	*ret_count = 1;
+	if (g[group].src_len >= limits->around)
+		return group;
+	start = g[group].src_off / limits->around * limits->around;
+	end = start + limits->around;
+	while (first > 0 && group - first < half &&
+		g[first - 1].src_off >= start &&
+		is_close(limits, &g[first - 1], &g[first]))
+		first--;
+	while (last + 1 < m->group_count && last - group < half &&
+		group_end(&g[last + 1]) <= end &&
+		is_close(limits, &g[last], &g[last + 1]))
+		last++;
+	*ret_count = last - first + 1;
+	return first;
 }
 
 struct bc_range bc_plan_next(const struct bc_map *m,

@@ -27,12 +27,16 @@ extern const struct bc_plan_limits bc_plan_network;
 extern const struct bc_plan_limits bc_plan_local;
 
 /*
- * How many groups behind group belong to the around bytes that begin with it:
- * small files lie in the order of their names, and a request costs as much as
- * many of them. 0 for a group that is not smaller than that.
+ * The groups around group that a demand read takes along: those in the same
+ * aligned window of limits->around bytes of the blob, in both directions, as
+ * far as they follow each other closely. Small files lie in the order of their
+ * names, a request costs as much as many of them, and a window does not depend
+ * on the order in which they are read. Gives the first of them; *ret_count is
+ * at least 1, the group itself.
  */
 uint32_t bc_plan_around(const struct bc_map *m,
-	const struct bc_plan_limits *limits, uint32_t group);
+	const struct bc_plan_limits *limits, uint32_t group,
+	uint32_t *ret_count);
 
 struct bc_range {
 	uint64_t off, len; /* of the blob */

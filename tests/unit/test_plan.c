@@ -93,21 +93,36 @@ static void a_local_source_gets_a_range_for_each_group(void **state)
 		bc_plan_next(&map, &bc_plan_local, wanted, 0, 2).count, 1);
 }
 
-static void small_neighbours_behind_are_taken_along(void **state)
+static void expect_around(
+	uint32_t around, uint32_t group, uint32_t first, uint32_t count)
 {
 	struct bc_plan_limits limits = small;
+	uint32_t n;
 
-	limits.around = 70;
-	assert_int_equal(bc_plan_around(&map, &limits, 0), 2);
-	limits.around = 69;
-	assert_int_equal(bc_plan_around(&map, &limits, 0), 1);
-	/* The gap before group 3 is too large, and so is group 4. */
-	limits.around = 100;
-	assert_int_equal(bc_plan_around(&map, &limits, 0), 2);
-	assert_int_equal(bc_plan_around(&map, &limits, 3), 0);
-	assert_int_equal(bc_plan_around(&map, &limits, 4), 0);
-	assert_int_equal(bc_plan_around(&map, &limits, 7), 0);
-	assert_int_equal(bc_plan_around(&map, &bc_plan_local, 0), 0);
+	limits.around = around;
+	limits.max_groups = 100;
+	assert_int_equal(bc_plan_around(&map, &limits, group, &n), first);
+	assert_int_equal(n, count);
+}
+
+static void small_neighbours_are_taken_along(void **state)
+{
+	uint32_t n;
+
+	/* Windows [0, 70), [70, 140): the same from each group in it. */
+	expect_around(70, 0, 0, 3);
+	expect_around(70, 1, 0, 3);
+	expect_around(70, 2, 0, 3);
+	/* Group 4 begins in the window of group 3 and ends outside. */
+	expect_around(70, 3, 3, 1);
+	/* The gap before group 3 is too large. */
+	expect_around(100, 1, 0, 3);
+	/* A group as large as a window goes alone. */
+	expect_around(120, 4, 4, 1);
+	expect_around(20, 1, 1, 1);
+	expect_around(0, 1, 1, 1);
+	assert_int_equal(bc_plan_around(&map, &bc_plan_local, 1, &n), 1);
+	assert_int_equal(n, 1);
 }
 
 /* ---- budget ---- */
@@ -194,7 +209,7 @@ int main(void)
 		cmocka_unit_test(overlapping_groups_share_their_bytes),
 		cmocka_unit_test(decoded_bytes_bound_a_range_too),
 		cmocka_unit_test(a_local_source_gets_a_range_for_each_group),
-		cmocka_unit_test(small_neighbours_behind_are_taken_along),
+		cmocka_unit_test(small_neighbours_are_taken_along),
 		cmocka_unit_test(who_does_not_fit_waits_and_demand_goes_first),
 		cmocka_unit_test(what_exceeds_the_bound_goes_alone),
 		cmocka_unit_test(a_promoted_ticket_is_judged_as_demand),
