@@ -70,7 +70,8 @@ struct bc_read {
 	int result; /* at done: 0 (all of buf is filled) or -errno */
 	/* private */
 	struct bc_blob_read *priv;
-	size_t dev_len; /* the part of len that lies on the device */
+	uint64_t pos, stop; /* of the device: what is being read now */
+	uint64_t end;       /* of what lies on the device */
 };
 
 /*

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the files of the blob share: blob.c (open, close, figures), blob_read.c
- * (one read), blob_run.c (fetch, decode, verify, hand out), blob_store.c (the
- * write to the cache beside it), blob_sync.c (durable bits).
+ * (one read), blob_piece.c (where its bytes go), blob_run.c (fetch, decode,
+ * verify, hand out), blob_store.c (the write to the cache beside it),
+ * blob_sync.c (durable bits).
  *
  * Threads. A read belongs to the worker that started it. A run belongs to the
  * worker that runs its request; its job belongs to a job thread between submit
@@ -158,6 +159,31 @@ bool blob_storing_get(
 void blob_flight_promote(struct blob_flight *fl);
 /* End early whatever is on its way. ANY_THREAD. */
 void blob_cancel_runs(struct bc_blob *b);
+
+/*
+ * blob_piece.c, all about the piece [r->pos, r->stop) of a read; ON_WORKER.
+ * Where device offset off lies in the buffer.
+ */
+uint8_t *blob_read_at(const struct bc_read *r, uint64_t off);
+/* What no chunk covers is zeros, whatever the cache file holds there. */
+void blob_read_fill_gaps(const struct bc_read *r);
+/* Copy what is wanted of chunks [first, first + count) of one group. */
+void blob_read_copy(const struct bc_read *r, uint32_t first, uint32_t count,
+	const uint8_t *bytes);
+/* The chunks that it touches. */
+void blob_read_chunks(
+	const struct bc_read *r, uint32_t *ret_first, uint32_t *ret_count);
+/*
+ * The groups of its *ret_count chunks from first on; where they are too many at
+ * once the piece becomes shorter, and *ret_count less.
+ */
+uint32_t blob_read_limit(
+	struct bc_read *r, uint32_t first, uint32_t *ret_count);
+/* It was read; true: there is another one, which is set. */
+bool blob_read_next_piece(struct bc_read *r);
+/* Chunks [first, first + ret) belong to one group, ret <= count. PURE. */
+uint32_t blob_same_group(
+	const struct bc_map *m, uint32_t first, uint32_t count);
 
 /* Write what run has verified to the cache; then blob_run_stored. ON_WORKER. */
 void blob_store_start(struct blob_run *run);

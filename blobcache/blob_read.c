@@ -63,68 +63,7 @@ struct bc_blob_read {
 };
 
 static int read_start(struct bc_read *r, unsigned rounds, bool distrust);
-
-/* ---- bytes ---- */
-
-/* Where the device range [off, off + len) of the read lies in its buffer. */
-static uint8_t *read_at(const struct bc_read *r, uint64_t off)
-{
-	return r->buf + (off - r->off);
-}
-
-/* What no chunk covers is zeros, whatever the cache file holds there. */
-static void fill_gaps(const struct bc_read *r)
-{
-	const struct bc_map *m = &r->blob->map;
-	uint64_t at = r->off, end = r->off + r->dev_len;
-	uint32_t i;
-
-	for (i = bc_map_find(m, at); at < end; i++) {
-		uint64_t stop = end;
-
-		if (i < m->chunk_count)
-			stop = min_u64(end, m->chunks[i].dev_off);
-		if (stop > at)
-			memset(read_at(r, at), 0, stop - at);
-		if (stop == end)
-			return;
-		at = max_u64(at, m->chunks[i].dev_off + m->chunks[i].len);
-	}
-}
-
-/* Copy what the read wants of chunks [first, first + count) of one group. */
-static void copy_chunks(const struct bc_read *r, uint32_t first, uint32_t count,
-	const uint8_t *bytes)
-{
-	uint64_t from, to;
-	uint32_t i;
-
-	for (i = first; i < first + count; i++) {
-		const struct bc_chunk *c = &r->blob->map.chunks[i];
-
-		from = max_u64(c->dev_off, r->off);
-		to = min_u64(c->dev_off + c->len, r->off + r->dev_len);
-		if (from < to)
-			memcpy(read_at(r, from),
-				bytes + c->group_off + (from - c->dev_off),
-				to - from);
-	}
-}
-
-/* The chunks that the read touches. */
-static void read_chunks(
-	const struct bc_read *r, uint32_t *ret_first, uint32_t *ret_count)
-{
-	const struct bc_map *m = &r->blob->map;
-	uint32_t first = bc_map_find(m, r->off);
-	uint32_t last = bc_map_find(m, r->off + r->dev_len - 1);
-
-	if (last < m->chunk_count &&
-		m->chunks[last].dev_off < r->off + r->dev_len)
-		last++;
-	*ret_first = first;
-	*ret_count = last - first;
-}
+static int read_on(struct bc_read *r);
 
 /* ---- the end ---- */
 
@@ -139,15 +78,14 @@ static void read_finish(struct bc_blob_read *br)
 
 	r->priv = NULL;
 	mem_free(br);
-	if (again && result == 0) {
+	if (result == 0 && again)
 		result = read_start(r, rounds, distrust);
-		if (result == -EINPROGRESS) {
-			blob_release(b); /* the new round has its own hold */
-			return;
-		}
+	if (result == 0)
+		result = read_on(r);
+	if (result == -EINPROGRESS) {
+		blob_release(b); /* the new round has its own hold */
+		return;
 	}
-	if (result == 0 && r->buf)
-		fill_gaps(r);
 	if (result < 0 && result != -ECANCELED)
 		atomic_fetch_add(&b->errors, 1);
 	r->result = result;
@@ -180,7 +118,7 @@ static void part_landed_here(struct rt_task *t)
 	int result = p->u.flight.result;
 
 	if (result == 0 && br->r->buf && !br->is_cancelled)
-		copy_chunks(br->r, p->first, p->count, fl->bytes);
+		blob_read_copy(br->r, p->first, p->count, fl->bytes);
 	else if (result == -ESTALE ||
 		 (result == -EAGAIN && br->r->cls == RT_DEMAND))
 		br->is_again = true;
@@ -328,8 +266,8 @@ static void part_range(
 	const struct bc_chunk *c = &r->blob->map.chunks[p->first];
 	const struct bc_chunk *last = c + p->count - 1;
 
-	*ret_off = max_u64(c->dev_off, r->off);
-	*ret_end = min_u64(last->dev_off + last->len, r->off + r->dev_len);
+	*ret_off = max_u64(c->dev_off, r->pos);
+	*ret_end = min_u64(last->dev_off + last->len, r->stop);
 }
 
 /* The cache file does not hold what its bits say. */
@@ -375,32 +313,10 @@ static void part_read_start(struct read_part *p)
 	p->is_active = true;
 	br->pending++;
 	rt_file_read(br->worker, &p->u.io, br->blob->file.data.fd,
-		read_at(br->r, off), end - off, off, part_read);
+		blob_read_at(br->r, off), end - off, off, part_read);
 }
 
 /* ---- start ---- */
-
-/* Chunks [first, first + ret) belong to one group. */
-static uint32_t same_group(
-	const struct bc_map *m, uint32_t first, uint32_t count)
-{
-	uint32_t i;
-
-	for (i = 1; i < count; i++)
-		if (m->chunks[first + i].group != m->chunks[first].group)
-			break;
-	return i;
-}
-
-static uint32_t count_groups(
-	const struct bc_map *m, uint32_t first, uint32_t count)
-{
-	uint32_t n, groups = 0;
-
-	for (; count > 0; count -= n, first += n, groups++)
-		n = same_group(m, first, count);
-	return groups;
-}
 
 /* One part for each missing group and each stretch of ready ones. */
 static void make_parts(struct bc_blob_read *br, uint32_t first, uint32_t count)
@@ -412,7 +328,7 @@ static void make_parts(struct bc_blob_read *br, uint32_t first, uint32_t count)
 	for (; count > 0; count -= n, first += n) {
 		enum part_kind kind = PART_FLIGHT;
 
-		n = same_group(&b->map, first, count);
+		n = blob_same_group(&b->map, first, count);
 		if (!br->distrust && bc_cachefile_is_ready(&b->file, first, n))
 			kind = PART_FILE;
 		if (p && kind == PART_FILE && p->kind == PART_FILE) {
@@ -473,12 +389,12 @@ static int read_start(struct bc_read *r, unsigned rounds, bool distrust)
 {
 	struct bc_blob *b = r->blob;
 	struct bc_blob_read *br;
-	uint32_t first, count, missing, i;
+	uint32_t first, count, groups, missing, i;
 	int result;
 
-	read_chunks(r, &first, &count);
-	br = mem_zalloc(sizeof(*br) + count_groups(&b->map, first, count) *
-					      sizeof(struct read_part));
+	blob_read_chunks(r, &first, &count);
+	groups = blob_read_limit(r, first, &count);
+	br = mem_zalloc(sizeof(*br) + groups * sizeof(struct read_part));
 	if (!br)
 		return -ENOMEM;
 	br->r = r;
@@ -489,7 +405,7 @@ static int read_start(struct bc_read *r, unsigned rounds, bool distrust)
 	br->generation = bc_cachefile_generation(&b->file);
 	make_parts(br, first, count);
 	missing = count_missing(br);
-	if (rounds == 0)
+	if (rounds == 0 && r->pos == r->off)
 		atomic_fetch_add(missing ? &b->misses : &b->hits, 1);
 	blob_hold(b);
 	result = start_flights(br, missing);
@@ -507,6 +423,16 @@ static int read_start(struct bc_read *r, unsigned rounds, bool distrust)
 	return result;
 }
 
+/* The piece is there: go on with the next ones. */
+static int read_on(struct bc_read *r)
+{
+	int result = 0;
+
+	while (result == 0 && blob_read_next_piece(r))
+		result = read_start(r, 0, false);
+	return result;
+}
+
 /*
  * The hit path: everything is ready and in the page cache. 0, or -EAGAIN when
  * it takes more than that.
@@ -515,21 +441,21 @@ static int read_inline(struct bc_read *r)
 {
 	struct bc_cachefile *file = &r->blob->file;
 	uint64_t generation = bc_cachefile_generation(file);
+	size_t len = (size_t)(r->end - r->off);
 	uint32_t first, count;
 	ssize_t n;
 
-	read_chunks(r, &first, &count);
+	blob_read_chunks(r, &first, &count);
 	if (count > 0 && !bc_cachefile_is_ready(file, first, count))
 		return -EAGAIN;
 	if (count > 0 && r->buf) {
-		n = rt_file_try_read(&file->data, r->buf, r->dev_len, r->off);
-		if (n < 0 || (size_t)n != r->dev_len ||
+		n = rt_file_try_read(&file->data, r->buf, len, r->off);
+		if (n < 0 || (size_t)n != len ||
 			bc_cachefile_generation(file) != generation)
 			return -EAGAIN;
 	}
 	atomic_fetch_add(&r->blob->hits, 1);
-	if (r->buf)
-		fill_gaps(r);
+	blob_read_fill_gaps(r);
 	return 0;
 }
 
@@ -537,21 +463,24 @@ int bc_blob_read(struct bc_read *r)
 {
 	struct bc_blob *b = r->blob;
 	uint64_t size = b->map.device_size;
+	size_t on_device;
 	int result;
 
 	r->priv = NULL;
 	atomic_fetch_add(&b->reads, 1);
-	r->dev_len = r->off < size ? (size_t)min_u64(r->len, size - r->off) : 0;
-	if (r->buf && r->dev_len < r->len)
-		memset(r->buf + r->dev_len, 0, r->len - r->dev_len);
-	if (r->dev_len == 0)
+	on_device = r->off < size ? (size_t)min_u64(r->len, size - r->off) : 0;
+	if (r->buf && on_device < r->len)
+		memset(r->buf + on_device, 0, r->len - on_device);
+	if (on_device == 0)
 		return 0;
+	r->pos = r->off;
+	r->end = r->stop = r->off + on_device;
 	result = read_inline(r);
 	if (result != -EAGAIN)
 		return result;
 	result = read_start(r, 0, false);
-	if (result == 0 && r->buf)
-		fill_gaps(r);
+	if (result == 0)
+		result = read_on(r);
 	if (result < 0 && result != -EINPROGRESS)
 		atomic_fetch_add(&b->errors, 1);
 	return result;

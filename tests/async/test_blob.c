@@ -13,7 +13,6 @@
 
 #include "blobcache/blob_int.h"
 #include "blobcache/store_int.h"
-#include "runtime/request.h"
 #include "tests/async/engines.h"
 #include "tests/lib/blob_fixture.h"
 
@@ -398,44 +397,6 @@ static void a_cancelled_read_ends_and_its_flight_still_fills_the_cache(
 	on_engines(2, cancel);
 }
 
-/* A read that runs by itself and counts itself down. */
-struct bg {
-	struct rt_task task;
-	struct bc_read r;
-	uint8_t buf[100];
-	atomic_int result; /* 1 while it runs */
-	atomic_int is_started;
-};
-
-static void bg_done(struct bc_read *r)
-{
-	atomic_store(&container_of(r, struct bg, r)->result, r->result);
-}
-
-static void bg_start(struct rt_task *t)
-{
-	struct bg *g = container_of(t, struct bg, task);
-	int r = bc_blob_read(&g->r);
-
-	if (r != -EINPROGRESS)
-		atomic_store(&g->result, r);
-	atomic_store(&g->is_started, 1);
-}
-
-static void bg_post(struct rt *rt, struct bg *g, struct bc_blob *b,
-	enum rt_class cls, bool has_buf, uint64_t off)
-{
-	*g = (struct bg){.task.run = bg_start,
-		.r = {.blob = b,
-			.off = off,
-			.len = 100,
-			.buf = has_buf ? g->buf : NULL,
-			.cls = cls,
-			.done = bg_done}};
-	atomic_store(&g->result, 1);
-	rt_post(rt_worker_at(rt, 0), &g->task);
-}
-
 static void promote(struct rt *rt)
 {
 	struct bg pre, demand;
@@ -491,54 +452,6 @@ static void closing_cancels_and_drains(void **state)
 	on_engines(2, close_early);
 }
 
-/* ---- when there is too much ---- */
-
-static void crowded(struct rt *rt)
-{
-	unsigned i, refused = 0;
-	const struct bc_map *m;
-	struct fixture f;
-	struct bg *g;
-
-	fixture_init(&f);
-	fixture_open(&f, rt);
-	f.b->limits = bc_plan_local; /* each read a run of its own */
-	m = bc_blob_map(f.b);
-	g = mem_calloc(m->group_count, sizeof(*g));
-	assert_non_null(g);
-	atomic_store(&f.source->hold, true);
-	for (i = 0; i < m->group_count; i++) {
-		bg_post(rt, &g[i], f.b, i % 3 ? RT_PREFETCH : RT_DEMAND, true,
-			m->chunks[m->groups[i].first_chunk].dev_off);
-		while (atomic_load(&g[i].is_started) == 0)
-			sched_yield();
-	}
-	fake_release(f.source);
-	for (i = 0; i < m->group_count; i++) {
-		while (atomic_load(&g[i].result) > 0)
-			sched_yield();
-		if (atomic_load(&g[i].result) == 0) {
-			assert_memory_equal(
-				g[i].buf, f.device + g[i].r.off, 100);
-			continue;
-		}
-		assert_int_equal(atomic_load(&g[i].result), -EAGAIN);
-		assert_int_not_equal(i % 3, 0);
-		refused++;
-	}
-	assert_true(refused > 0);
-	mem_free(g);
-	fixture_close(&f);
-	fixture_fini(&f);
-}
-
-static void a_full_channel_refuses_prefetch_and_never_demand(void **state)
-{
-	on_engines_with(
-		(struct rt_options){.workers = 1, .slots = 4, .backlog = 4},
-		crowded);
-}
-
 static void one_at_a_time(struct rt *rt)
 {
 	struct fixture f;
@@ -555,43 +468,6 @@ static void one_at_a_time(struct rt *rt)
 static void with_memory_for_one_flight_all_get_their_turn(void **state)
 {
 	on_engines(2, one_at_a_time);
-}
-
-/* Every slot is held by a blob whose source is silent; another one queues. */
-static void close_behind(struct rt *rt)
-{
-	struct fixture silent, queued;
-	struct bg busy[2], late;
-	unsigned i;
-
-	fixture_init(&silent);
-	fixture_init(&queued);
-	fixture_open(&silent, rt);
-	fixture_open(&queued, rt);
-	atomic_store(&silent.source->hold, true);
-	for (i = 0; i < ARRAY_LEN(busy); i++) {
-		/* the last group first: it has no neighbours to take along */
-		bg_post(rt, &busy[i], silent.b, RT_DEMAND, true,
-			i == 0 ? silent.device_len - 8192 : 0);
-		while (fake_held(silent.source) == i)
-			sched_yield();
-	}
-	bg_post(rt, &late, queued.b, RT_DEMAND, true, 0);
-	while (rt_backlog(rt, RT_DEMAND) == 0)
-		sched_yield();
-	bc_blob_stop(queued.b);
-	bc_blob_stop(silent.b);
-	fixture_close(&queued);
-	fixture_close(&silent);
-	assert_int_equal(atomic_load(&late.result), -ECANCELED);
-	fixture_fini(&queued);
-	fixture_fini(&silent);
-}
-
-static void a_stopped_blob_closes_while_others_hold_every_slot(void **state)
-{
-	on_engines_with(
-		(struct rt_options){.workers = 1, .slots = 2}, close_behind);
 }
 
 /* ---- memory ---- */
@@ -650,11 +526,7 @@ int main(void)
 			a_cancelled_read_ends_and_its_flight_still_fills_the_cache),
 		cmocka_unit_test(a_demand_that_joins_a_prefetch_promotes_it),
 		cmocka_unit_test(closing_cancels_and_drains),
-		cmocka_unit_test(
-			a_full_channel_refuses_prefetch_and_never_demand),
 		cmocka_unit_test(with_memory_for_one_flight_all_get_their_turn),
-		cmocka_unit_test(
-			a_stopped_blob_closes_while_others_hold_every_slot),
 		cmocka_unit_test(any_failing_allocation_fails_one_read_at_most),
 	};
 

@@ -261,3 +261,43 @@ static inline uint64_t total(struct bc_blob *b)
 	bc_blob_stats(b, &s);
 	return s.bytes_total;
 }
+
+/* ---- reads that go on by themselves ---- */
+
+/* A read that runs by itself and counts itself down. */
+struct bg {
+	struct rt_task task;
+	struct bc_read r;
+	uint8_t buf[100];
+	atomic_int result; /* 1 while it runs */
+	atomic_int is_started;
+};
+
+static inline void bg_done(struct bc_read *r)
+{
+	atomic_store(&container_of(r, struct bg, r)->result, r->result);
+}
+
+static inline void bg_start(struct rt_task *t)
+{
+	struct bg *g = container_of(t, struct bg, task);
+	int r = bc_blob_read(&g->r);
+
+	if (r != -EINPROGRESS)
+		atomic_store(&g->result, r);
+	atomic_store(&g->is_started, 1);
+}
+
+static inline void bg_post(struct rt *rt, struct bg *g, struct bc_blob *b,
+	enum rt_class cls, bool has_buf, uint64_t off)
+{
+	*g = (struct bg){.task.run = bg_start,
+		.r = {.blob = b,
+			.off = off,
+			.len = 100,
+			.buf = has_buf ? g->buf : NULL,
+			.cls = cls,
+			.done = bg_done}};
+	atomic_store(&g->result, 1);
+	rt_post(rt_worker_at(rt, 0), &g->task);
+}
