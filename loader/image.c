@@ -407,6 +407,9 @@ static int start(struct image_job *j, struct err *e)
 	if (j->ref.kind == LD_REF_BUNDLE || j->ref.kind == LD_REF_BUNDLE_URL)
 		return 0;
 	set_platform(j);
+	ret = ld_platform_check(j->platform, e);
+	if (ret < 0)
+		return ret;
 	i->platform = mem_strdup(j->platform);
 	if (!i->platform)
 		return out_of_memory(e);

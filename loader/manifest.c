@@ -178,6 +178,7 @@ struct platform {
 static int split_platform(const char *s, struct platform *p, struct err *e)
 {
 	char *parts[3] = {p->os, p->arch, p->variant};
+	const char *whole = s;
 	bool is_valid = true;
 	size_t i = 0, n;
 
@@ -191,8 +192,16 @@ static int split_platform(const char *s, struct platform *p, struct err *e)
 	} while (is_valid && *s++ == '/');
 	if (!is_valid || i < 2)
 		return err_set_kind(e, ERR_USAGE, -EINVAL,
-			"the platform must be OS/ARCH[/VARIANT]");
+			"the platform must be OS/ARCH[/VARIANT], not '%.60s'",
+			whole);
 	return 0;
+}
+
+int ld_platform_check(const char *s, struct err *e)
+{
+	struct platform p;
+
+	return split_platform(s, &p, e);
 }
 
 /* "v7" is 7; 0 for none; -1 for what is no version. */

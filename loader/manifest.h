@@ -22,6 +22,9 @@ struct ld_manifest {
 	size_t layer_count;
 };
 
+/* OS/ARCH[/VARIANT]? 0, or -EINVAL (ERR_USAGE). */
+int ld_platform_check(const char *platform, struct err *e);
+
 /*
  * If the bytes are an index: the manifest for platform ("os/arch[/variant]"),
  * 1 and *ret_next. If they are a manifest: 0. media_type is what the server

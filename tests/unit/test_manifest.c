@@ -383,9 +383,24 @@ static void deep_nesting_is_refused(void **state)
 	assert_int_equal(parse(json, &m, &e), -EPROTO);
 }
 
+static void a_platform_has_two_or_three_parts(void **state)
+{
+	static const char *const bad[] = {"", "linux", "linux/", "/amd64",
+		"linux//v7", "linux/arm/v7/", "linux/arm/v7/x"};
+	struct err e = {0};
+
+	assert_int_equal(ld_platform_check("linux/amd64", &e), 0);
+	assert_int_equal(ld_platform_check("linux/arm/v7", &e), 0);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		assert_int_equal(ld_platform_check(bad[i], &e), -EINVAL);
+		assert_int_equal(e.kind, ERR_USAGE);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_platform_has_two_or_three_parts),
 		cmocka_unit_test(a_manifest_becomes_layers),
 		cmocka_unit_test(
 			the_compression_decides_whose_annotation_counts),
