@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "runtime/base/util.h"
@@ -40,18 +41,30 @@ static struct slot *slot_at(uintptr_t addr)
 	return NULL;
 }
 
+/*
+ * A page of zeros in the place of the lost one. The system call itself: mmap(3)
+ * is not promised to be safe in a handler.
+ */
+static bool put_zeros(uintptr_t addr)
+{
+	uintptr_t mask = page_mask;
+	long at;
+
+	at = syscall(SYS_mmap, addr & mask, ~mask + 1, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	return (uintptr_t)at == (addr & mask);
+}
+
 static void on_sigbus(int sig, siginfo_t *info, void *context)
 {
-	uintptr_t addr = (uintptr_t)info->si_addr, mask = page_mask;
+	uintptr_t addr = (uintptr_t)info->si_addr;
 	struct slot *s = slot_at(addr);
 	int saved = errno;
-	void *page;
 
-	page = (void *)(addr & mask);
-	if (s && mmap(page, ~mask + 1, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
-			 0) == page) {
+	/* Known as broken before anybody can read the zeros. */
+	if (s)
 		atomic_store(&s->broken, true);
+	if (s && put_zeros(addr)) {
 		errno = saved;
 		return;
 	}
