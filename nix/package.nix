@@ -35,6 +35,7 @@ stdenv.mkDerivation (finalAttrs: {
       ../runtime
       ../tests/meson.build
       ../tests/async
+      ../tests/bench
       ../tests/fuzz
       ../tests/lib
       ../tests/samples/hostile
