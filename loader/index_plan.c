@@ -225,12 +225,13 @@ static int measure_xattrs(struct plan *p, struct plan_item *it, struct err *e)
 static int or_boundaries(const struct plan *p, const struct plan_item *it,
 	uint64_t *ret, struct err *e)
 {
-	const struct ld_extent *x = it->inode->extents;
-	const struct ld_extent *end = x + it->inode->extent_count;
 	const struct ld_blob_ref *b;
+	const struct ld_extent *x;
 	uint64_t bits = 0, mask = p->block_size - 1;
+	uint32_t k;
 
-	for (; x < end; x++) {
+	for (k = 0; k < it->inode->extent_count; k++) {
+		x = &it->inode->extents[k];
 		b = ld_tree_blob(p->tree, x->slot);
 		if (x->file_off + x->len > it->size)
 			return err_set(e, -EPROTO,

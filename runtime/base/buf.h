@@ -49,7 +49,7 @@ struct rd {
 
 static inline struct rd rd_over(const void *p, size_t n)
 {
-	return (struct rd){.p = p, .end = (const uint8_t *)p + n};
+	return (struct rd){.p = p, .end = n ? (const uint8_t *)p + n : p};
 }
 
 static inline bool rd_failed(const struct rd *r)
