@@ -17,6 +17,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "loader/manifest_int.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 
@@ -32,21 +33,15 @@
 #define ZSTD_NEW "io.github.containers.zstd-chunked."
 #define ESTARGZ_TOC "containerd.io/snapshot/stargz/toc.digest"
 #define ESTARGZ_TOC_OF "containerd.io/snapshot/stargz/layer.digest"
-#define ZSTD_TWIN "io.github.containers.compression.zstd"
 #define NYDUS_BOOTSTRAP "containerd.io/snapshot/nydus-bootstrap"
-#define NYDUS_ARTIFACT "application/vnd.nydus.image.manifest.v1+json"
-#define NYDUS_FEATURE "nydus.remoteimage.v1"
-#define ATTESTATION "vnd.docker.reference.type"
 
-#define MAX_INDEX_ENTRIES 4096
 #define MAX_BLOB_SIZE (UINT64_C(1) << 48)
 
 enum doc_kind { DOC_MANIFEST, DOC_INDEX };
 
 /* ---- reading JSON ---- */
 
-/* "" if there is none or it is no string. */
-static const char *str_of(const json_t *obj, const char *key)
+const char *manifest_str(const json_t *obj, const char *key)
 {
 	const char *s = json_string_value(json_object_get(obj, key));
 
@@ -82,11 +77,10 @@ static int load(const char *json, size_t len, const char *what, json_t **ret,
 	return 0;
 }
 
-/* The digest and size of a descriptor. */
-static int read_descriptor(const json_t *d, const char *what,
+int manifest_descriptor(const json_t *d, const char *what,
 	struct digest *ret_digest, uint64_t *ret_size, struct err *e)
 {
-	const char *text = str_of(d, "digest");
+	const char *text = manifest_str(d, "digest");
 	const json_t *size = json_object_get(d, "size");
 	json_int_t n = json_integer_value(size);
 
@@ -130,7 +124,7 @@ static bool is_known_type(const char *t, size_t n)
 static int kind_of(const json_t *root, const char *header, enum doc_kind *ret,
 	struct err *e)
 {
-	const char *body = str_of(root, "mediaType");
+	const char *body = manifest_str(root, "mediaType");
 	size_t header_len = strcspn(header, "; \t"), n = strlen(body);
 	bool has_manifests = json_object_get(root, "manifests") != NULL;
 	bool has_layers = json_object_get(root, "layers") ||
@@ -169,164 +163,7 @@ static int kind_of(const json_t *root, const char *header, enum doc_kind *ret,
 	return 0;
 }
 
-/* ---- choosing from an index ---- */
-
-struct platform {
-	char os[32], arch[32], variant[32];
-};
-
-static int split_platform(const char *s, struct platform *p, struct err *e)
-{
-	char *parts[3] = {p->os, p->arch, p->variant};
-	const char *whole = s;
-	bool is_valid = true;
-	size_t i = 0, n;
-
-	*p = (struct platform){0};
-	do {
-		n = strcspn(s, "/");
-		is_valid = i < ARRAY_LEN(parts) && n > 0 && n < sizeof(p->os);
-		if (is_valid)
-			memcpy(parts[i++], s, n);
-		s += n;
-	} while (is_valid && *s++ == '/');
-	if (!is_valid || i < 2)
-		return err_set_kind(e, ERR_USAGE, -EINVAL,
-			"the platform must be OS/ARCH[/VARIANT], not '%.60s'",
-			whole);
-	return 0;
-}
-
-int ld_platform_check(const char *s, struct err *e)
-{
-	struct platform p;
-
-	return split_platform(s, &p, e);
-}
-
-/* "v7" is 7; 0 for none; -1 for what is no version. */
-static int variant_number(const char *v)
-{
-	if (v[0] == '\0')
-		return 0;
-	if (v[0] == 'v' && v[1] >= '1' && v[1] <= '9' && v[2] == '\0')
-		return v[1] - '0';
-	return -1;
-}
-
-/*
- * How well a CPU of variant want runs code for variant have: 0 not at all, else
- * the higher the better. Newer CPUs run what was built for older ones.
- */
-static int variant_score(const char *arch, const char *want, const char *have)
-{
-	int w = variant_number(want), h = variant_number(have);
-
-	if (w < 0 || h < 0)
-		return strcmp(want, have) == 0 ? 1 : 0;
-	if (w == 0)
-		w = strcmp(arch, "arm64") == 0 ? 8
-		    : strcmp(arch, "arm") == 0 ? 7
-		                               : 1;
-	return h <= w ? 1 + h : 0;
-}
-
-enum { SCORE_ANY = 1, SCORE_FEATURES = 10, SCORE_MATCH = 100 };
-
-/* Nydus' form of an image: for every system, and it loads lazily. */
-static bool is_nydus(const json_t *features)
-{
-	const char *s = json_string_value(json_array_get(features, 0));
-
-	return json_array_size(features) == 1 && s &&
-	       strcmp(s, NYDUS_FEATURE) == 0;
-}
-
-/* 0: not for us. */
-static int score(const json_t *d, const struct platform *want)
-{
-	const json_t *p = json_object_get(d, "platform");
-	const json_t *notes = json_object_get(d, "annotations");
-	const char *os = str_of(p, "os"), *arch = str_of(p, "architecture");
-	const char *artifact = str_of(d, "artifactType");
-	const json_t *features = json_object_get(p, "os.features");
-	bool is_twin = is_nydus(features) ||
-	               strcmp(str_of(notes, ZSTD_TWIN), "true") == 0;
-	int v;
-
-	if (json_object_get(notes, ATTESTATION) ||
-		(artifact[0] && strcmp(artifact, NYDUS_ARTIFACT) != 0))
-		return 0;
-	if (!p || (!os[0] && !arch[0]))
-		return SCORE_ANY;
-	if (strcmp(os, want->os) != 0 || strcmp(arch, want->arch) != 0)
-		return 0;
-	v = variant_score(want->arch, want->variant, str_of(p, "variant"));
-	if (v == 0)
-		return 0;
-	/* another system's form of the same image: the last choice */
-	if (json_array_size(features) > 0 && !is_nydus(features))
-		return SCORE_FEATURES + v;
-	return SCORE_MATCH + 2 * v + is_twin;
-}
-
-/* "linux/amd64, linux/arm64/v8", cut where it gets long. */
-static void list_platforms(const json_t *entries, char *out, size_t cap)
-{
-	size_t i, used = 0;
-	const json_t *p;
-	const char *variant;
-	int n;
-
-	out[0] = '\0';
-	for (i = 0; i < json_array_size(entries) && used < cap; i++) {
-		p = json_object_get(json_array_get(entries, i), "platform");
-		if (!p || strcmp(str_of(p, "os"), "unknown") == 0)
-			continue;
-		variant = str_of(p, "variant");
-		n = snprintf(out + used, cap - used, "%s%.20s/%.20s%s%.20s",
-			used ? ", " : "", str_of(p, "os"),
-			str_of(p, "architecture"), variant[0] ? "/" : "",
-			variant);
-		used += n > 0 ? (size_t)n : 0;
-	}
-}
-
-static int choose(const json_t *root, const char *platform, struct digest *ret,
-	struct err *e)
-{
-	const json_t *entries = json_object_get(root, "manifests"), *best;
-	struct platform want;
-	char have[200];
-	size_t i, n = json_array_size(entries);
-	uint64_t size;
-	int s, best_score = 0;
-
-	if (!json_is_array(entries) || n > MAX_INDEX_ENTRIES)
-		return err_set(e, -EPROTO,
-			"the image index has no list of at most %d manifests",
-			MAX_INDEX_ENTRIES);
-	if (split_platform(platform, &want, e) < 0)
-		return -EINVAL;
-	best = NULL;
-	for (i = 0; i < n; i++) {
-		s = score(json_array_get(entries, i), &want);
-		if (s > best_score) {
-			best_score = s;
-			best = json_array_get(entries, i);
-		}
-	}
-	if (!best) {
-		list_platforms(entries, have, sizeof(have));
-		return err_set_kind(e, ERR_NOT_FOUND, -ENOENT,
-			"the image is not there for %s%s%s", platform,
-			have[0] ? ", only for " : "", have);
-	}
-	if (read_descriptor(
-		    best, "an entry of the image index", ret, &size, e) < 0)
-		return -EPROTO;
-	return 0;
-}
+/* ---- index or manifest ---- */
 
 int ld_manifest_is_index(const char *json, size_t len, const char *media_type,
 	const char *platform, struct digest *ret_next, struct err *e)
@@ -341,7 +178,7 @@ int ld_manifest_is_index(const char *json, size_t len, const char *media_type,
 		return ret;
 	ret = kind_of(root, media_type, &kind, e);
 	if (ret == 0 && kind == DOC_INDEX) {
-		ret = choose(root, platform, &next, e);
+		ret = manifest_choose(root, platform, &next, e);
 		if (ret == 0) {
 			*ret_next = next;
 			ret = 1;
@@ -383,9 +220,9 @@ static int read_zstd_toc(const json_t *notes, const char *prefix, size_t i,
 	uint64_t p[4];
 
 	(void)snprintf(key, sizeof(key), "%smanifest-checksum", prefix);
-	checksum = str_of(notes, key);
+	checksum = manifest_str(notes, key);
 	(void)snprintf(key, sizeof(key), "%smanifest-position", prefix);
-	position = str_of(notes, key);
+	position = manifest_str(notes, key);
 	if (!checksum[0] || !position[0])
 		return 0;
 	if (digest_parse(checksum, strlen(checksum), &l->toc) < 0)
@@ -424,7 +261,7 @@ static int read_toc(
 			ret = read_zstd_toc(notes, ZSTD_OLD, i, l, e);
 		return ret;
 	}
-	toc = str_of(notes, ESTARGZ_TOC);
+	toc = manifest_str(notes, ESTARGZ_TOC);
 	if (!toc[0] || !strstr(l->media_type, "gzip"))
 		return 0;
 	if (digest_parse(toc, strlen(toc), &l->toc) < 0)
@@ -445,16 +282,17 @@ static int read_layer(
 	int ret;
 
 	(void)snprintf(what, sizeof(what), "layer %zu", i + 1);
-	ret = read_descriptor(d, what, &l->digest, &l->size, e);
+	ret = manifest_descriptor(d, what, &l->digest, &l->size, e);
 	if (ret < 0)
 		return ret;
-	l->media_type = mem_strndup(str_of(d, "mediaType"), 255);
+	l->media_type = mem_strndup(manifest_str(d, "mediaType"), 255);
 	if (!l->media_type)
 		return err_set(e, -ENOMEM, "out of memory");
 	notes = json_object_get(d, "annotations");
-	toc_of = str_of(notes, ESTARGZ_TOC_OF);
+	toc_of = manifest_str(notes, ESTARGZ_TOC_OF);
 	(void)digest_parse(toc_of, strlen(toc_of), &l->toc_of);
-	l->is_bootstrap = strcmp(str_of(notes, NYDUS_BOOTSTRAP), "true") == 0;
+	l->is_bootstrap =
+		strcmp(manifest_str(notes, NYDUS_BOOTSTRAP), "true") == 0;
 	return read_toc(notes, i, l, e);
 }
 
@@ -484,7 +322,7 @@ static int check_repeats(const struct ld_manifest *m, struct err *e)
 
 static int read_config_type(const json_t *config, struct err *e)
 {
-	const char *t = str_of(config, "mediaType");
+	const char *t = manifest_str(config, "mediaType");
 
 	if (!t[0] || strcmp(t, OCI_CONFIG) == 0 ||
 		strcmp(t, DOCKER_CONFIG) == 0)
@@ -505,12 +343,13 @@ static int read_manifest(
 	ret = read_config_type(config, e);
 	if (ret < 0)
 		return ret;
-	if (str_of(root, "artifactType")[0] && !str_of(config, "mediaType")[0])
+	if (manifest_str(root, "artifactType")[0] &&
+		!manifest_str(config, "mediaType")[0])
 		return err_set(e, -EOPNOTSUPP,
 			"this is no container image but an artifact of type "
 			"'%.120s'",
-			str_of(root, "artifactType"));
-	ret = read_descriptor(
+			manifest_str(root, "artifactType"));
+	ret = manifest_descriptor(
 		config, "the config", &m->config, &m->config_size, e);
 	if (ret < 0)
 		return ret;

@@ -6,7 +6,7 @@ import re
 import subprocess
 
 LAYERS = ["runtime/base", "runtime", "blobcache", "loader", "tests"]
-MAX_FILE_LINES = 620
+MAX_FILE_LINES = 600
 MAX_TEST_LINES = 720
 MAX_FUNCTION_LINES = 100
 
