@@ -503,42 +503,40 @@ static int finish(
 	return 0;
 }
 
+/* What to do with a started job: one function for each kind of image. */
+typedef int image_work_fn(struct image_job *j, struct err *e);
+
+static int run_job(struct image_job j, image_work_fn *bundle,
+	image_work_fn *oci, struct ld_image *ret, struct err *e)
+{
+	struct ld_image image = {0};
+	int err;
+
+	j.image = &image;
+	if (pthread_mutex_init(&j.toc_lock, NULL) != 0)
+		return out_of_memory(e);
+	err = start(&j, e);
+	if (err == 0)
+		err = is_bundle(&j) ? bundle(&j, e) : oci(&j, e);
+	return finish(&j, err, ret, e);
+}
+
 int ld_image_prepare(const struct ld_image_options *o, struct rt *rt,
 	struct bc_net *net, struct bc_store *store, struct ld_image *ret,
 	struct err *e)
 {
-	struct ld_image image = {0};
-	struct image_job j = {
-		.o = o, .rt = rt, .net = net, .store = store, .image = &image};
-	int err;
+	struct image_job j = {.o = o, .rt = rt, .net = net, .store = store};
 
-	if (pthread_mutex_init(&j.toc_lock, NULL) != 0)
-		return out_of_memory(e);
-	err = start(&j, e);
-	if (err == 0 && is_bundle(&j))
-		err = image_bundle_prepare(&j, e);
-	else if (err == 0)
-		err = prepare_oci(&j, e);
-	return finish(&j, err, ret, e);
+	return run_job(j, image_bundle_prepare, prepare_oci, ret, e);
 }
 
 int ld_image_inspect(const struct ld_image_options *o, struct rt *rt,
 	struct bc_net *net, struct bc_store *store, struct ld_image *ret,
 	struct err *e)
 {
-	struct ld_image image = {0};
-	struct image_job j = {
-		.o = o, .rt = rt, .net = net, .store = store, .image = &image};
-	int err;
+	struct image_job j = {.o = o, .rt = rt, .net = net, .store = store};
 
-	if (pthread_mutex_init(&j.toc_lock, NULL) != 0)
-		return out_of_memory(e);
-	err = start(&j, e);
-	if (err == 0 && is_bundle(&j))
-		err = image_bundle_inspect(&j, e);
-	else if (err == 0)
-		err = inspect_oci(&j, e);
-	return finish(&j, err, ret, e);
+	return run_job(j, image_bundle_inspect, inspect_oci, ret, e);
 }
 
 void image_clear(struct ld_image *i)
