@@ -195,3 +195,18 @@ int bc_blob_sync(struct bc_blob *b)
 {
 	return bc_cachefile_sync(&b->file);
 }
+
+int bc_blob_seal(struct bc_blob *b)
+{
+	return bc_cachefile_seal(&b->file);
+}
+
+bool bc_blob_is_sealed(const struct bc_blob *b)
+{
+	return bc_cachefile_is_sealed(&b->file);
+}
+
+int bc_blob_sealed_fd(const struct bc_blob *b)
+{
+	return bc_cachefile_is_sealed(&b->file) ? b->file.data.fd : -1;
+}

@@ -104,3 +104,16 @@ void bc_blob_wanted_bytes(const struct bc_blob *b, const uint64_t *wanted,
 /* Make what is ready durable; every 5 s or 64 MiB it happens by itself.
  * BLOCKING. */
 int bc_blob_sync(struct bc_blob *b);
+/*
+ * Seal its cache file (bc_cachefile_seal: what that promises, and the errors).
+ * Reads go on as before. BLOCKING.
+ */
+int bc_blob_seal(struct bc_blob *b);
+/* ANY_THREAD. */
+bool bc_blob_is_sealed(const struct bc_blob *b);
+/*
+ * The file that was sealed, for the kernel: the very one, whatever its name
+ * stands for by now. Borrowed, open for reading and writing; -1: it is not
+ * sealed. ANY_THREAD.
+ */
+int bc_blob_sealed_fd(const struct bc_blob *b);

@@ -135,6 +135,22 @@ static int attach(struct bc_cachefile *c, int dir)
 	return 0;
 }
 
+/* The opposite; fine for what is not attached. */
+static void detach(struct bc_cachefile *c)
+{
+	if (c->data.fd >= 0)
+		(void)close(c->data.fd); /* synced by its owner, or lost */
+	bc_guard_remove(c->guard);
+	if (c->ready)
+		(void)munmap(c->ready, c->ready_len); /* a whole mapping */
+	if (c->ready_fd >= 0)
+		(void)close(c->ready_fd); /* written through the mapping */
+	c->data.fd = -1;
+	c->guard = -1;
+	c->ready = NULL;
+	c->ready_fd = -1;
+}
+
 /* All blocks there, so that a later store into the mapping needs none. */
 static int allocate(int fd, size_t len)
 {
@@ -305,6 +321,16 @@ static int open_read_only(struct bc_cachefile *c, int dir)
 	return c->distrusted ? 0 : -ENOMEM;
 }
 
+/*
+ * Was complete when it was sealed, and what it lost since can never be written
+ * to it again.
+ */
+static bool is_sealed_and_damaged(const struct bc_cachefile *c)
+{
+	return bc_ready_is_sealed(&c->bits) &&
+	       !bc_ready_test(c->bits.durable, 0, c->map->chunk_count);
+}
+
 static int open_writable(struct bc_cachefile *c, const char *dir_path)
 {
 	CLEANUP_FD int dir = -1;
@@ -315,6 +341,10 @@ static int open_writable(struct bc_cachefile *c, const char *dir_path)
 		return r;
 	keep_map(c, dir, dir_path);
 	r = attach(c, dir);
+	if (r == 0 && is_sealed_and_damaged(c)) {
+		detach(c);
+		r = -EPROTO;
+	}
 	if (r == -ENOENT || r == -EPROTO || r == -ELOOP)
 		r = make_anew(c, dir);
 	if (r < 0)
@@ -322,7 +352,6 @@ static int open_writable(struct bc_cachefile *c, const char *dir_path)
 	/* Whoever came first in this boot has done it, under the same lock. */
 	if (!bc_ready_is_boot(&c->bits, c->store->boot_id))
 		bc_ready_new_boot(&c->bits, c->store->boot_id);
-	c->sealed = bc_ready_is_sealed(&c->bits);
 	return bc_guard_is_broken(c->guard) ? -EIO : 0;
 }
 
@@ -369,186 +398,10 @@ int bc_cachefile_open(struct bc_store *s, const struct digest *blob,
 
 void bc_cachefile_close(struct bc_cachefile *c)
 {
-	if (c->data.fd >= 0)
-		(void)close(c->data.fd); /* synced by its owner, or lost */
-	bc_guard_remove(c->guard);
-	if (c->ready)
-		(void)munmap(c->ready, c->ready_len); /* a whole mapping */
-	if (c->ready_fd >= 0)
-		(void)close(c->ready_fd); /* written through the mapping */
+	detach(c);
 	mem_free(c->distrusted);
 	(void)pthread_mutex_destroy(&c->lock); /* nobody holds it */
 	*c = (struct bc_cachefile){.data.fd = -1, .ready_fd = -1, .guard = -1};
-}
-
-/* ---- bits ---- */
-
-static bool is_usable(const struct bc_cachefile *c)
-{
-	return c->data.fd >= 0 && !bc_guard_is_broken(c->guard);
-}
-
-static bool is_distrusted(
-	const struct bc_cachefile *c, uint32_t first, uint32_t count)
-{
-	uint32_t i;
-
-	for (i = first; i < first + count; i++)
-		if (atomic_load(&c->distrusted[i / 64]) & 1ull << i % 64)
-			return true;
-	return false;
-}
-
-bool bc_cachefile_is_ready(
-	const struct bc_cachefile *c, uint32_t first, uint32_t count)
-{
-	if (!is_usable(c))
-		return false;
-	if (!bc_ready_test(c->durable_only ? c->bits.durable : c->bits.ready,
-		    first, count))
-		return false;
-	if (c->distrusted && is_distrusted(c, first, count))
-		return false;
-	return !bc_guard_is_broken(c->guard);
-}
-
-uint64_t bc_cachefile_generation(const struct bc_cachefile *c)
-{
-	return is_usable(c) ? bc_ready_generation(&c->bits) : 0;
-}
-
-void bc_cachefile_clear_ready(struct bc_cachefile *c, uint32_t chunk)
-{
-	struct stat st;
-
-	if (!is_usable(c))
-		return;
-	if (c->distrusted) {
-		atomic_fetch_or(&c->distrusted[chunk / 64], 1ull << chunk % 64);
-		return;
-	}
-	/*
-	 * A file that was cut short has lost more than this chunk, and the next
-	 * write behind its end would make the rest look like zeros.
-	 */
-	if (fstat(c->data.fd, &st) < 0 ||
-		(uint64_t)st.st_size != c->map->device_size)
-		bc_ready_clear(&c->bits, 0, c->map->chunk_count);
-	else
-		bc_ready_clear(&c->bits, chunk, 1);
-}
-
-uint64_t bc_cachefile_ready_bytes(const struct bc_cachefile *c)
-{
-	uint64_t sum = 0;
-	uint32_t i;
-
-	for (i = 0; i < c->map->chunk_count; i++)
-		if (bc_cachefile_is_ready(c, i, 1))
-			sum += c->map->chunks[i].len;
-	return sum;
-}
-
-/* ---- writing ---- */
-
-/*
- * A data file that was cut short has lost chunks, and a write behind its end
- * makes them look like zeros. Clears all bits and mends the length. 0: it was
- * whole; 1: it was not; or -errno.
- */
-static int check_size(struct bc_cachefile *c)
-{
-	struct stat st;
-
-	if (fstat(c->data.fd, &st) < 0)
-		return -errno;
-	if ((uint64_t)st.st_size == c->map->device_size)
-		return 0;
-	bc_ready_clear(&c->bits, 0, c->map->chunk_count);
-	if (ftruncate(c->data.fd, (off_t)c->map->device_size) < 0)
-		return -errno;
-	return 1;
-}
-
-int bc_cachefile_set_ready(
-	struct bc_cachefile *c, uint32_t first, uint32_t count)
-{
-	uint32_t i;
-
-	if (!is_usable(c) || c->read_only || check_size(c) != 0)
-		return -EIO;
-	for (i = first; i < first + count; i++)
-		bc_ready_set(&c->bits, i);
-	return 0;
-}
-
-int bc_cachefile_store_begin(struct bc_cachefile *c)
-{
-	bool is_refused;
-	int r = 0;
-
-	if (!is_usable(c) || c->read_only)
-		return -EROFS;
-	(void)pthread_mutex_lock(&c->lock); /* a plain mutex cannot fail */
-	is_refused =
-		c->stores == 0 && flock(c->ready_fd, LOCK_SH | LOCK_NB) < 0;
-	if (is_refused)
-		r = -errno;
-	else
-		c->stores++;
-	(void)pthread_mutex_unlock(&c->lock);
-	if (is_refused)
-		return r;
-	if (bc_ready_is_sealed(&c->bits))
-		r = -EROFS;
-	else
-		r = check_size(c);
-	if (r < 0)
-		bc_cachefile_store_end(c);
-	return r < 0 ? r : 0;
-}
-
-void bc_cachefile_store_end(struct bc_cachefile *c)
-{
-	(void)pthread_mutex_lock(&c->lock);
-	if (--c->stores == 0)
-		(void)flock(c->ready_fd, LOCK_UN); /* held, so it works */
-	(void)pthread_mutex_unlock(&c->lock);
-}
-
-/*
- * Bits that were ready before the fdatasync become durable after it, unless
- * something was evicted meanwhile: then the next round does it.
- */
-int bc_cachefile_sync(struct bc_cachefile *c)
-{
-	CLEANUP_FREE uint64_t *snapshot = NULL;
-	uint64_t generation;
-	int r;
-
-	if (!is_usable(c) || c->read_only)
-		return 0;
-	snapshot = mem_calloc(c->bits.words, sizeof(*snapshot));
-	if (!snapshot)
-		return -ENOMEM;
-	generation = bc_ready_generation(&c->bits);
-	bc_ready_snapshot(&c->bits, snapshot);
-	if (fdatasync(c->data.fd) < 0) {
-		r = -errno;
-		bc_ready_clear_not_durable(&c->bits);
-		return r;
-	}
-	r = bc_cachefile_store_begin(c);
-	if (r == -EROFS)
-		return 0;
-	if (r < 0)
-		return r;
-	if (bc_ready_generation(&c->bits) == generation)
-		bc_ready_set_durable(&c->bits, snapshot);
-	else
-		r = -EAGAIN;
-	bc_cachefile_store_end(c);
-	return r;
 }
 
 bool bc_store_has_stream(

@@ -92,6 +92,11 @@ bool bc_ready_is_sealed(const struct bc_ready *r)
 	return atomic_load(&r->h->flags) & READY_SEALED;
 }
 
+void bc_ready_seal(struct bc_ready *r)
+{
+	atomic_fetch_or(&r->h->flags, READY_SEALED);
+}
+
 uint64_t bc_ready_generation(const struct bc_ready *r)
 {
 	return atomic_load(&r->h->generation);

@@ -4,7 +4,7 @@
  * bitmap (blobcache/README.md, byte by byte). Works on memory that other
  * threads and processes change at the same time: bits are set and cleared by
  * atomic operations on 64-bit words, nothing else is ever written but the
- * generation and the boot id.
+ * generation, the boot id and the flag that it is sealed.
  */
 #pragma once
 
@@ -44,6 +44,8 @@ void bc_ready_new_boot(
 	struct bc_ready *r, const uint8_t boot_id[BC_BOOT_ID_LEN]);
 /* Given to the kernel once: never written or punched any more. */
 bool bc_ready_is_sealed(const struct bc_ready *r);
+/* From now on it is. By the holder of the exclusive lock. */
+void bc_ready_seal(struct bc_ready *r);
 /* Moves when a bit is cleared. */
 uint64_t bc_ready_generation(const struct bc_ready *r);
 

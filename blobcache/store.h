@@ -90,7 +90,7 @@ bool bc_store_has_stream(struct bc_store *s, const struct digest *blob,
 struct bc_cachefile {
 	struct rt_file data;      /* -1: nothing is cached (read-only, full) */
 	const struct bc_map *map; /* borrowed */
-	bool read_only, sealed;   /* as they were found at open */
+	bool read_only;           /* as it was found at open */
 	/* private */
 	struct bc_store *store;
 	int ready_fd;
@@ -100,8 +100,9 @@ struct bc_cachefile {
 	struct bc_ready bits;
 	bool durable_only; /* read-only, and written by another boot */
 	_Atomic uint64_t *distrusted; /* owned; read-only: bits cleared here */
-	pthread_mutex_t lock;         /* guards stores */
+	pthread_mutex_t lock;         /* guards the next two */
 	unsigned stores;              /* stores on their way */
+	bool is_locked;               /* we hold the exclusive lock */
 };
 
 /*
@@ -136,8 +137,8 @@ int bc_cachefile_set_ready(
 void bc_cachefile_clear_ready(struct bc_cachefile *c, uint32_t chunk);
 /*
  * Hold off eviction around write and set_ready (shared lock). 0, -EROFS
- * (sealed, read-only, or nothing is cached) or -errno: then nothing is written.
- * ANY_THREAD.
+ * (sealed, read-only, or nothing is cached), -EAGAIN (somebody evicts or seals)
+ * or -errno: then nothing is written. ANY_THREAD.
  */
 int bc_cachefile_store_begin(struct bc_cachefile *c);
 void bc_cachefile_store_end(struct bc_cachefile *c);
@@ -148,5 +149,21 @@ uint64_t bc_cachefile_ready_bytes(const struct bc_cachefile *c);
  * try later. Another error: what was not durable is no longer ready. BLOCKING.
  */
 int bc_cachefile_sync(struct bc_cachefile *c);
+/*
+ * Seal it, for the kernel to read by itself: from now on, in every process and
+ * after every boot, these bytes are neither written nor punched nor cut; the
+ * file is only ever unlinked as a whole, and who has it open keeps it. Done
+ * only when every chunk is ready, which means verified, and after an fdatasync;
+ * what of another boot was not durable was dropped at open, so nothing is
+ * trusted that may not have reached the disk. Bytes outside every chunk were
+ * never written. 0 (also if it was sealed before), -ENODATA (something is
+ * missing), -EAGAIN (somebody writes or evicts, try later), -EROFS (nothing is
+ * cached, or the cache is read-only), -ENOMEM or -errno of the disk.
+ * A sealed file that loses a chunk (its disk fails) is no longer sealed for
+ * anybody who asks, and is replaced by a new one at the next open. BLOCKING.
+ */
+int bc_cachefile_seal(struct bc_cachefile *c);
+/* Sealed, by whomever, and whole. ANY_THREAD. */
+bool bc_cachefile_is_sealed(const struct bc_cachefile *c);
 /* Less than 5 % free on the file system, or over the limit. ANY_THREAD. */
 bool bc_store_is_full(struct bc_store *s);

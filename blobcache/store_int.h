@@ -40,3 +40,12 @@ int store_tmp_create(const struct bc_store *s, char name[32], int *ret_fd);
 /* cachefile.c; see bc_spool_adopt. name is below s; its contents are fd's. */
 int store_adopt(struct bc_store *s, const char *name, int fd,
 	const struct digest *blob, const struct bc_map *map);
+
+/*
+ * Alone with the file: no store is on its way, in no process, and none begins
+ * (exclusive lock). 0, -EROFS (not ours to change) or -EAGAIN. Does not wait.
+ * ANY_THREAD.
+ */
+int cachefile_lock(struct bc_cachefile *c);
+/* By who locked it. ANY_THREAD. */
+void cachefile_unlock(struct bc_cachefile *c);

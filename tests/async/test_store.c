@@ -263,19 +263,96 @@ static void clearing_moves_the_generation_and_is_for_good(void **state)
 	cache_fini(&c);
 }
 
+static void cache_fill_all(struct cache *c)
+{
+	uint32_t i;
+
+	for (i = 0; i < c->map.chunk_count; i++)
+		cache_fill(c, i);
+}
+
 static void a_sealed_file_is_never_written(void **state)
 {
+	struct bc_cachefile other;
 	struct cache c;
 
 	cache_init(&c);
-	cache_fill(&c, 5);
+	cache_fill_all(&c);
+	assert_int_equal(
+		bc_cachefile_open(c.f.store, &c.f.digest, &c.map, &other, NULL),
+		0);
+	assert_false(bc_cachefile_is_sealed(&c.c));
+	assert_int_equal(bc_cachefile_seal(&c.c), 0);
+	assert_int_equal(bc_cachefile_seal(&c.c), 0);
+	/* also for who had it open already */
+	assert_true(bc_cachefile_is_sealed(&other));
+	assert_int_equal(bc_cachefile_store_begin(&other), -EROFS);
+	bc_cachefile_close(&other);
 	cache_close(&c);
-	poke(&c.f, "ready", AT_FLAGS, "\1\0\0\0", 4);
+	poke(&c.f, "ready", AT_BOOT_ID, "another boot was", 16);
 	cache_open(&c);
-	assert_true(c.c.sealed);
-	assert_true(bc_cachefile_is_ready(&c.c, 5, 1));
+	assert_true(bc_cachefile_is_sealed(&c.c));
 	assert_int_equal(bc_cachefile_store_begin(&c.c), -EROFS);
 	assert_int_equal(bc_cachefile_sync(&c.c), 0);
+	cache_fini(&c);
+}
+
+static void only_a_whole_file_that_nobody_writes_is_sealed(void **state)
+{
+	struct bc_cachefile other;
+	struct cache c;
+
+	cache_init(&c);
+	cache_fill_all(&c);
+	assert_int_equal(
+		bc_cachefile_open(c.f.store, &c.f.digest, &c.map, &other, NULL),
+		0);
+	assert_int_equal(bc_cachefile_store_begin(&other), 0);
+	assert_int_equal(bc_cachefile_seal(&c.c), -EAGAIN);
+	assert_int_equal(bc_cachefile_seal(&other), -EAGAIN);
+	bc_cachefile_store_end(&other);
+	bc_cachefile_close(&other);
+	bc_cachefile_clear_ready(&c.c, 7);
+	assert_int_equal(bc_cachefile_seal(&c.c), -ENODATA);
+	cache_fill(&c, 7);
+	assert_int_equal(ftruncate(c.c.data.fd, 4096), 0);
+	assert_int_equal(bc_cachefile_seal(&c.c), -ENODATA);
+	assert_false(bc_cachefile_is_sealed(&c.c));
+	/* what of another boot may never have reached the disk */
+	cache_close(&c);
+	cache_open(&c);
+	cache_fill_all(&c);
+	cache_close(&c);
+	poke(&c.f, "ready", AT_BOOT_ID, "another boot was", 16);
+	cache_open(&c);
+	assert_int_equal(bc_cachefile_seal(&c.c), -ENODATA);
+	cache_fill_all(&c);
+	assert_int_equal(bc_cachefile_seal(&c.c), 0);
+	cache_fini(&c);
+}
+
+static void a_sealed_file_that_lost_bytes_is_replaced(void **state)
+{
+	struct bc_cachefile old;
+	struct cache c;
+
+	cache_init(&c);
+	cache_fill_all(&c);
+	assert_int_equal(bc_cachefile_seal(&c.c), 0);
+	assert_int_equal(
+		bc_cachefile_open(c.f.store, &c.f.digest, &c.map, &old, NULL),
+		0);
+	bc_cachefile_clear_ready(&c.c, 3);
+	assert_false(bc_cachefile_is_sealed(&c.c));
+	assert_int_equal(bc_cachefile_seal(&c.c), -ENODATA);
+	cache_close(&c);
+	cache_open(&c);
+	assert_false(bc_cachefile_is_sealed(&c.c));
+	assert_int_equal(bc_cachefile_ready_bytes(&c.c), 0);
+	cache_fill_all(&c);
+	assert_true(bc_cachefile_is_ready(&old, 4, 2));
+	assert_false(bc_cachefile_is_ready(&old, 3, 1));
+	bc_cachefile_close(&old);
 	cache_fini(&c);
 }
 
@@ -463,6 +540,9 @@ int main(void)
 		cmocka_unit_test(after_another_boot_only_durable_bits_count),
 		cmocka_unit_test(clearing_moves_the_generation_and_is_for_good),
 		cmocka_unit_test(a_sealed_file_is_never_written),
+		cmocka_unit_test(
+			only_a_whole_file_that_nobody_writes_is_sealed),
+		cmocka_unit_test(a_sealed_file_that_lost_bytes_is_replaced),
 		cmocka_unit_test(torn_and_foreign_ready_files_are_made_anew),
 		cmocka_unit_test(a_data_file_of_another_size_is_made_anew),
 		cmocka_unit_test(who_has_replaced_files_open_goes_on_with_them),
