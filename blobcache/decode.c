@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Decoders. Output goes into a buffer of exactly the wanted size, so no codec
- * ever allocates what its input asks for (a zstd frame may declare a window of
- * many MiB; one-shot decoding needs none).
+ * Decoders. Output goes into a buffer of exactly the wanted size, so codecs do
+ * not allocate what their input asks for (a zstd frame may declare a window of
+ * many MiB; one-shot decoding needs none). The one that does is a part of a
+ * frame: its window has a limit, and a large one is not kept.
  */
 #include "blobcache/decode.h"
 
@@ -13,6 +14,7 @@
 #include <string.h>
 #include <zlib.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include "blobcache/map.h"
 #include "runtime/base/mem.h"
@@ -21,10 +23,14 @@
 #define GZIP_TRAILER 8
 #define WINDOW_RAW (-15)
 #define WINDOW_AUTO 47 /* gzip or zlib header, largest window */
+#define MAX_ZSTD_WINDOW_LOG 27
+/* What zstd needs for a window of 8 MiB, which most writers declare. */
+#define MAX_ZSTD_STREAM_KEPT (12u << 20)
 
 /* This thread's contexts, made at first use. */
 struct decoder {
 	ZSTD_DCtx *zstd;
+	ZSTD_DStream *zstd_part; /* has a window */
 	z_stream inflate;
 	bool has_inflate;
 	uint8_t window[BC_DEFLATE_WINDOW]; /* unpacked from a context */
@@ -41,6 +47,7 @@ static void decoder_destroy(void *p)
 	if (!d)
 		return;
 	(void)ZSTD_freeDCtx(d->zstd); /* cannot fail */
+	(void)ZSTD_freeDStream(d->zstd_part);
 	if (d->has_inflate)
 		(void)inflateEnd(&d->inflate); /* a valid stream */
 	mem_free(d);
@@ -90,6 +97,50 @@ static int decode_zstd(
 		return -ENOMEM;
 	n = ZSTD_decompressDCtx(d->zstd, dst, dec_len, src, src_len);
 	return !ZSTD_isError(n) && n == dec_len ? 0 : -EPROTO;
+}
+
+static int zstd_part_begin(struct decoder *d)
+{
+	size_t n;
+
+	if (!d->zstd_part)
+		d->zstd_part = ZSTD_createDStream();
+	if (!d->zstd_part)
+		return -ENOMEM;
+	n = ZSTD_DCtx_reset(d->zstd_part, ZSTD_reset_session_only);
+	if (!ZSTD_isError(n))
+		n = ZSTD_DCtx_setParameter(
+			d->zstd_part, ZSTD_d_windowLogMax, MAX_ZSTD_WINDOW_LOG);
+	return ZSTD_isError(n) ? -EPROTO : 0;
+}
+
+/* Until dst is full: frames may go on, and what follows is not looked at. */
+static int decode_zstd_part(
+	const uint8_t *src, size_t src_len, uint8_t *dst, size_t dec_len)
+{
+	ZSTD_inBuffer in = {.src = src, .size = src_len};
+	ZSTD_outBuffer out = {.dst = dst, .size = dec_len};
+	struct decoder *d = decoder_get();
+	size_t n, before, taken;
+	int r;
+
+	r = d ? zstd_part_begin(d) : -ENOMEM;
+	while (r == 0 && out.pos < out.size) {
+		before = out.pos;
+		taken = in.pos;
+		n = ZSTD_decompressStream(d->zstd_part, &out, &in);
+		if (ZSTD_isError(n))
+			r = ZSTD_getErrorCode(n) == ZSTD_error_memory_allocation
+			            ? -ENOMEM
+			            : -EPROTO;
+		else if (out.pos == before && in.pos == taken)
+			r = -EPROTO; /* it ends too early */
+	}
+	if (d && ZSTD_sizeof_DStream(d->zstd_part) > MAX_ZSTD_STREAM_KEPT) {
+		(void)ZSTD_freeDStream(d->zstd_part);
+		d->zstd_part = NULL;
+	}
+	return r;
 }
 
 static int decode_lz4(
@@ -258,6 +309,8 @@ int bc_decode(enum bc_codec codec, const void *src, size_t src_len,
 		return 0;
 	case BC_CODEC_ZSTD:
 		return decode_zstd(src, src_len, dst, dec_len);
+	case BC_CODEC_ZSTD_PART:
+		return decode_zstd_part(src, src_len, dst, dec_len);
 	case BC_CODEC_LZ4_BLOCK:
 		return decode_lz4(src, src_len, dst, dec_len);
 	case BC_CODEC_GZIP:

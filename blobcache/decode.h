@@ -11,8 +11,9 @@
 #include "blobcache/map.h"
 
 /*
- * Decode src into exactly dec_len bytes at dst. For BC_CODEC_GZIP the input may
- * hold more than needed; for the others it must end with the output.
+ * Decode src into exactly dec_len bytes at dst. For BC_CODEC_GZIP, _DEFLATE and
+ * _ZSTD_PART the input may hold more than needed; for the others it must end
+ * with the output.
  * 0, -EPROTO (the bytes break their codec or their length), -ENOMEM,
  * -EOPNOTSUPP. IN_JOB.
  */

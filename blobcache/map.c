@@ -85,7 +85,7 @@ static bool group_is_ok(const struct bc_map *m, uint32_t i)
 	if (g->chunk_count == 0 ||
 		!range_fits(g->first_chunk, g->chunk_count, m->chunk_count))
 		return false;
-	if (g->codec > BC_CODEC_STREAM ||
+	if (g->codec >= BC_CODEC_COUNT ||
 		(g->codec == BC_CODEC_NONE && g->dec_len != g->src_len))
 		return false;
 	if (i > 0 && g->src_off < m->groups[i - 1].src_off)

@@ -30,6 +30,9 @@ enum bc_codec {
 	                           says bit position and window */
 	BC_CODEC_STREAM = 5,    /* nothing: what is not in the cache comes only
 	                           with the whole blob, read from its start */
+	BC_CODEC_ZSTD_PART = 6, /* starts at a frame; ends once dec_len is out,
+	                           the range may hold more */
+	BC_CODEC_COUNT,
 };
 
 /*

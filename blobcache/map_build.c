@@ -105,7 +105,7 @@ static int check_group(uint64_t src_off, uint64_t src_len, uint64_t dec_len,
 		return -E2BIG;
 	if (src_len == 0 || add_overflows(src_off, src_len, &end))
 		return -EPROTO;
-	if ((unsigned)codec > BC_CODEC_STREAM ||
+	if ((unsigned)codec >= BC_CODEC_COUNT ||
 		(codec == BC_CODEC_NONE && dec_len > src_len))
 		return -EPROTO;
 	if (codec != BC_CODEC_DEFLATE)

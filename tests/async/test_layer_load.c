@@ -21,8 +21,8 @@
 #include "runtime/base/util.h"
 #include "tests/async/engines.h"
 
-static const char *const samples[] = {
-	"edge-zstdchunked", "edge-zstdchunked-new", "edge-estargz"};
+static const char *const samples[] = {"edge-zstdchunked",
+	"edge-zstdchunked-new", "edge-zstdchunked-stargz", "edge-estargz"};
 
 /* A layer under test. */
 struct loaded {

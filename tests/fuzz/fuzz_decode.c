@@ -15,7 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct rd r = rd_over(data, size);
-	uint8_t codec = rd_u8(&r) % 6, *dst;
+	uint8_t codec = rd_u8(&r) % BC_CODEC_COUNT, *dst;
 	size_t dec_len = rd_u16(&r), ctx_len = rd_u8(&r);
 	const uint8_t *ctx = rd_bytes(&r, ctx_len), *src;
 	size_t src_len = rd_left(&r);

@@ -2,6 +2,7 @@
 /* For the tests of the TOC formats: TOCs written by hand, and what came out. */
 #pragma once
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,6 +13,7 @@
 
 #include "blobcache/map.h"
 #include "loader/layer.h"
+#include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 
 /* Three digests. */
@@ -36,6 +38,47 @@
 	(__VA_ARGS__)
 #define ENTRY(type, name, rest) \
 	"{\"type\":\"" type "\",\"name\":\"" name "\"" rest "}"
+
+/* Each test has its own, for its format. */
+static int load(const char *json, struct ld_layer *ret, struct err *e);
+
+static inline void must_load(const char *json, struct ld_layer *ret)
+{
+	struct err e;
+
+	if (load(json, ret, &e))
+		fail_msg("%s", e.text);
+}
+
+static inline void must_fail(const char *json, int code, const char *says)
+{
+	struct ld_layer l;
+	struct err e;
+	int r = load(json, &l, &e);
+
+	if (r == 0)
+		fail_msg("loaded: %s", json);
+	if (r != code || !strstr(e.text, says))
+		fail_msg("%d '%s' for %s", r, e.text, json);
+}
+
+/* How each allocation that fails ends; the last load works. */
+static inline void try_every_failed_allocation(const char *json)
+{
+	struct ld_layer l;
+	struct err e;
+	int r = -ENOMEM;
+
+	for (unsigned long n = 1; r; n++) {
+		(void)mem_fail_nth(n, 0);
+		r = load(json, &l, &e);
+		(void)mem_fail_nth(0, 0);
+		if (r)
+			assert_int_equal(r, -ENOMEM);
+		assert_in_range(n, 1, 10000);
+	}
+	ld_layer_fini(&l);
+}
 
 static inline struct ld_inode *find(struct ld_layer *l, const char *path)
 {

@@ -17,6 +17,12 @@
 
 #define PLAIN_LEN 100000
 
+/* Those that decode; the ones behind the first may hold more than wanted. */
+static const enum bc_codec codecs[] = {BC_CODEC_NONE, BC_CODEC_ZSTD,
+	BC_CODEC_LZ4_BLOCK, BC_CODEC_GZIP, BC_CODEC_DEFLATE,
+	BC_CODEC_ZSTD_PART};
+#define FIRST_THAT_GOES_ON 3
+
 static uint8_t plain[PLAIN_LEN];
 static uint8_t packed[2 * PLAIN_LEN + 1000];
 static uint8_t out[2 * PLAIN_LEN];
@@ -62,6 +68,7 @@ static size_t pack(enum bc_codec codec)
 
 	switch (codec) {
 	case BC_CODEC_ZSTD:
+	case BC_CODEC_ZSTD_PART:
 		return pack_zstd(packed, plain, PLAIN_LEN);
 	case BC_CODEC_GZIP:
 		return pack_zlib(packed, plain, PLAIN_LEN, 31);
@@ -89,9 +96,8 @@ static int decode(enum bc_codec codec, size_t n, size_t dec_len)
 
 static void every_codec_gives_the_bytes_back(void **state)
 {
-	int c;
-
-	for (c = BC_CODEC_NONE; c <= BC_CODEC_DEFLATE; c++) {
+	for (size_t i = 0; i < ARRAY_LEN(codecs); i++) {
+		enum bc_codec c = codecs[i];
 		size_t n = pack(c);
 
 		assert_int_equal(decode(c, n, PLAIN_LEN), 0);
@@ -102,9 +108,8 @@ static void every_codec_gives_the_bytes_back(void **state)
 
 static void input_that_is_cut_is_refused(void **state)
 {
-	int c;
-
-	for (c = BC_CODEC_NONE; c <= BC_CODEC_DEFLATE; c++) {
+	for (size_t i = 0; i < ARRAY_LEN(codecs); i++) {
+		enum bc_codec c = codecs[i];
 		size_t n = pack(c);
 
 		assert_int_equal(decode(c, n / 2, PLAIN_LEN), -EPROTO);
@@ -115,24 +120,22 @@ static void input_that_is_cut_is_refused(void **state)
 
 static void input_that_gives_less_than_wanted_is_refused(void **state)
 {
-	int c;
-
-	for (c = BC_CODEC_NONE; c <= BC_CODEC_DEFLATE; c++) {
+	for (size_t i = 0; i < ARRAY_LEN(codecs); i++) {
+		enum bc_codec c = codecs[i];
 		size_t n = pack(c);
 
 		assert_int_equal(decode(c, n, PLAIN_LEN + 1), -EPROTO);
 	}
 }
 
-static void only_inflate_may_give_more_than_wanted(void **state)
+static void only_some_codecs_may_give_more_than_wanted(void **state)
 {
-	int c;
-
-	for (c = BC_CODEC_NONE; c <= BC_CODEC_DEFLATE; c++) {
+	for (size_t i = 0; i < ARRAY_LEN(codecs); i++) {
+		enum bc_codec c = codecs[i];
 		size_t n = pack(c);
 		int r = decode(c, n, PLAIN_LEN - 1);
 
-		if (c < BC_CODEC_GZIP) {
+		if (i < FIRST_THAT_GOES_ON) {
 			assert_int_equal(r, -EPROTO);
 		} else {
 			assert_int_equal(r, 0);
@@ -145,10 +148,12 @@ static void only_inflate_may_give_more_than_wanted(void **state)
 static void garbage_is_refused_or_of_the_right_length(void **state)
 {
 	uint32_t x = 7;
-	int c, round;
-	size_t i, n;
+	int round;
+	size_t i, k, n;
 
-	for (c = BC_CODEC_ZSTD; c <= BC_CODEC_DEFLATE; c++) {
+	for (k = 1; k < ARRAY_LEN(codecs); k++) {
+		enum bc_codec c = codecs[k];
+
 		for (round = 0; round < 300; round++) {
 			n = pack(c);
 			for (i = 0; i < 3; i++) {
@@ -171,6 +176,54 @@ static void several_zstd_frames_are_one_input(void **state)
 	n += pack_zstd(packed + n, plain + 1000, 500);
 	assert_int_equal(decode(BC_CODEC_ZSTD, n, 1500), 0);
 	assert_memory_equal(out, plain, 1500);
+}
+
+/* A frame of two blocks that declares a window, as streaming writers make
+ * them. */
+static size_t pack_zstd_window(uint8_t *to, size_t n, int window_log)
+{
+	ZSTD_CCtx *c = ZSTD_createCCtx();
+	ZSTD_inBuffer in = {.src = plain, .size = n / 2};
+	ZSTD_outBuffer o = {.dst = to, .size = PLAIN_LEN};
+
+	assert_non_null(c);
+	assert_false(ZSTD_isError(
+		ZSTD_CCtx_setParameter(c, ZSTD_c_windowLog, window_log)));
+	assert_int_equal(ZSTD_compressStream2(c, &o, &in, ZSTD_e_flush), 0);
+	in.size = n;
+	assert_int_equal(ZSTD_compressStream2(c, &o, &in, ZSTD_e_end), 0);
+	(void)ZSTD_freeCCtx(c);
+	return o.pos;
+}
+
+static void a_part_of_a_zstd_frame_is_read_up_to_what_is_wanted(void **state)
+{
+	size_t n = pack_zstd_window(packed, PLAIN_LEN, 23);
+
+	memset(packed + n - 20, 0xee, 100); /* its end is not looked at */
+	assert_int_equal(decode(BC_CODEC_ZSTD_PART, n + 80, 5000), 0);
+	assert_memory_equal(out, plain, 5000);
+	assert_int_equal(decode(BC_CODEC_ZSTD, n + 80, 5000), -EPROTO);
+	/* on into the next frame, behind one to be skipped */
+	n = pack_zstd_window(packed, 1000, 20);
+	memcpy(packed + n, "\x50\x2a\x4d\x18\2\0\0\0ab", 10);
+	n += 10 + pack_zstd(packed + n + 10, plain + 1000, 500);
+	assert_int_equal(decode(BC_CODEC_ZSTD_PART, n, 1400), 0);
+	assert_memory_equal(out, plain, 1400);
+}
+
+static void a_zstd_window_has_a_limit(void **state)
+{
+	size_t n = pack_zstd_window(packed, PLAIN_LEN, 27);
+
+	assert_int_equal(decode(BC_CODEC_ZSTD_PART, n, 5000), 0);
+	assert_memory_equal(out, plain, 5000);
+	n = pack_zstd_window(packed, PLAIN_LEN, 28);
+	assert_int_equal(decode(BC_CODEC_ZSTD_PART, n, 5000), -EPROTO);
+	/* and the decoder is as good as before */
+	n = pack_zstd_window(packed, PLAIN_LEN, 20);
+	assert_int_equal(decode(BC_CODEC_ZSTD_PART, n, PLAIN_LEN), 0);
+	assert_memory_equal(out, plain, PLAIN_LEN);
 }
 
 static void a_gzip_member_may_go_on_behind_what_is_wanted(void **state)
@@ -308,9 +361,12 @@ int main(void)
 		cmocka_unit_test(every_codec_gives_the_bytes_back),
 		cmocka_unit_test(input_that_is_cut_is_refused),
 		cmocka_unit_test(input_that_gives_less_than_wanted_is_refused),
-		cmocka_unit_test(only_inflate_may_give_more_than_wanted),
+		cmocka_unit_test(only_some_codecs_may_give_more_than_wanted),
 		cmocka_unit_test(garbage_is_refused_or_of_the_right_length),
 		cmocka_unit_test(several_zstd_frames_are_one_input),
+		cmocka_unit_test(
+			a_part_of_a_zstd_frame_is_read_up_to_what_is_wanted),
+		cmocka_unit_test(a_zstd_window_has_a_limit),
 		cmocka_unit_test(a_gzip_member_may_go_on_behind_what_is_wanted),
 		cmocka_unit_test(several_gzip_members_are_one_stream),
 		cmocka_unit_test(a_zlib_stream_counts_as_gzip),
