@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* blobcache/fill: blobs made whole, in both classes, on every engine. */
+#include <errno.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "blobcache/blob_int.h"
+#include "blobcache/fill.h"
+#include "runtime/base/clock.h"
+#include "tests/async/engines.h"
+#include "tests/lib/blob_fixture.h"
+
+static int fill(struct rt *rt, struct fixture *f, enum rt_class cls)
+{
+	struct bc_fill_blob one = {.blob = f->b};
+	struct bc_fill fill = {
+		.rt = rt, .blobs = &one, .blob_count = 1, .cls = cls};
+	int r = bc_fill_run(&fill);
+
+	if (r == 0)
+		assert_int_equal(fill.bytes_ready, fill.bytes_total);
+	return r;
+}
+
+static void whole(struct rt *rt)
+{
+	static const enum rt_class classes[] = {RT_DEMAND, RT_PREFETCH};
+	struct fixture f;
+	unsigned asked;
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(classes); i++) {
+		fixture_init(&f);
+		fixture_open(&f, rt);
+		assert_int_equal(fill(rt, &f, classes[i]), 0);
+		assert_int_equal(bc_blob_cached_bytes(f.b), total(f.b));
+		asked = atomic_load(&f.source->fetches);
+		assert_int_equal(fill(rt, &f, classes[i]), 0);
+		expect_all(rt, &f, 50000);
+		assert_int_equal(atomic_load(&f.source->fetches), asked);
+		fixture_close(&f);
+		fixture_fini(&f);
+	}
+}
+
+static void a_blob_is_made_whole_and_nothing_is_asked_twice(void **state)
+{
+	on_engines(2, whole);
+}
+
+static void only_wanted(struct rt *rt)
+{
+	struct bc_fill_blob one;
+	uint64_t wanted[2] = {0}, want, have;
+	struct bc_fill fill;
+	struct fixture f;
+	unsigned i;
+
+	fixture_init(&f);
+	fixture_open(&f, rt);
+	for (i = 10; i < 90; i += 7)
+		wanted[i / 64] |= UINT64_C(1) << i % 64;
+	one = (struct bc_fill_blob){f.b, wanted};
+	fill = (struct bc_fill){.rt = rt,
+		.blobs = &one,
+		.blob_count = 1,
+		.cls = RT_PREFETCH,
+		.rate = 1 << 30,
+		.reads = 1};
+	assert_int_equal(bc_fill_run(&fill), 0);
+	bc_blob_wanted_bytes(f.b, wanted, &want, &have);
+	assert_int_equal(want, have);
+	assert_int_equal(fill.bytes_total, want);
+	/* their groups came, and no more */
+	assert_true(bc_blob_cached_bytes(f.b) < total(f.b) / 2);
+	fixture_close(&f);
+	fixture_fini(&f);
+}
+
+static void what_nobody_wants_is_left_out(void **state)
+{
+	on_engines(1, only_wanted);
+}
+
+static void broken(struct rt *rt)
+{
+	struct fixture f;
+
+	fixture_init(&f);
+	fixture_open(&f, rt);
+	atomic_store(&f.source->fail_code, -EIO);
+	atomic_store(&f.source->fail_count, 1);
+	f.b->limits.max_groups = 1;
+	assert_int_equal(fill(rt, &f, RT_DEMAND), -EIO);
+	assert_true(bc_blob_cached_bytes(f.b) > total(f.b) / 2);
+	assert_int_equal(fill(rt, &f, RT_DEMAND), 0);
+	fixture_close(&f);
+	fixture_fini(&f);
+}
+
+static void one_bad_range_does_not_keep_the_others_away(void **state)
+{
+	on_engines(1, broken);
+}
+
+/* ---- slow, and given up ---- */
+
+struct watched {
+	struct bc_fill fill;
+	struct rt_op *op;
+	struct rt_timer timer;
+	bool is_cancelled;
+};
+
+static void watched_done(struct bc_fill *f)
+{
+	struct watched *w = container_of(f, struct watched, fill);
+
+	rt_block_on_done(w->op, f->result);
+}
+
+static void watched_cancel(struct rt_timer *t)
+{
+	struct watched *w = container_of(t, struct watched, timer);
+
+	w->is_cancelled = true;
+	bc_fill_cancel(&w->fill);
+}
+
+static void watched_start(void *arg, struct rt_op *op)
+{
+	struct watched *w = arg;
+
+	w->op = op;
+	w->fill.done = watched_done;
+	w->timer.fire = watched_cancel;
+	rt_timer_start(rt_worker_self(), &w->timer, 50);
+	bc_fill_start(&w->fill);
+}
+
+static void cancelled(struct rt *rt)
+{
+	struct bc_fill_blob one;
+	struct watched w;
+	struct fixture f;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		fixture_init(&f);
+		fixture_open(&f, rt);
+		one = (struct bc_fill_blob){.blob = f.b};
+		w = (struct watched){.fill = {.rt = rt,
+					     .blobs = &one,
+					     .blob_count = 1,
+					     .cls = RT_PREFETCH}};
+		/* the server is silent; or it may send a byte a second */
+		if (i == 0)
+			atomic_store(&f.source->hold, true);
+		else
+			w.fill.rate = 1;
+		assert_int_equal(
+			rt_block_on(rt, watched_start, &w), -ECANCELED);
+		assert_true(w.is_cancelled);
+		fake_release(f.source);
+		fixture_close(&f);
+		fixture_fini(&f);
+	}
+}
+
+static void it_ends_when_it_is_told_to(void **state)
+{
+	on_engines(1, cancelled);
+}
+
+static void paced(struct rt *rt)
+{
+	struct bc_fill_blob one;
+	struct bc_fill fill;
+	struct fixture f;
+	uint64_t start;
+
+	fixture_init(&f);
+	fixture_open(&f, rt);
+	one = (struct bc_fill_blob){.blob = f.b};
+	fill = (struct bc_fill){.rt = rt,
+		.blobs = &one,
+		.blob_count = 1,
+		.cls = RT_PREFETCH,
+		.rate = f.blob.len * 2};
+	start = clock_ms();
+	assert_int_equal(bc_fill_run(&fill), 0);
+	/* half a second's worth, of which the last range comes at once */
+	assert_true(clock_ms() - start >= 150);
+	fixture_close(&f);
+	fixture_fini(&f);
+}
+
+static void it_is_no_faster_than_it_may_be(void **state)
+{
+	on_engines(1, paced);
+}
+
+static void kept_nowhere(struct rt *rt)
+{
+	struct fixture f;
+
+	fixture_init(&f);
+	fixture_open(&f, rt);
+	/* as on a read-only disk */
+	f.b->file.read_only = true;
+	assert_int_equal(fill(rt, &f, RT_DEMAND), -ENOSPC);
+	f.b->file.read_only = false;
+	assert_int_equal(fill(rt, &f, RT_DEMAND), 0);
+	fixture_close(&f);
+	fixture_fini(&f);
+}
+
+static void what_the_cache_does_not_keep_is_told(void **state)
+{
+	on_engines(1, kept_nowhere);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+			a_blob_is_made_whole_and_nothing_is_asked_twice),
+		cmocka_unit_test(what_nobody_wants_is_left_out),
+		cmocka_unit_test(one_bad_range_does_not_keep_the_others_away),
+		cmocka_unit_test(it_ends_when_it_is_told_to),
+		cmocka_unit_test(it_is_no_faster_than_it_may_be),
+		cmocka_unit_test(what_the_cache_does_not_keep_is_told),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
