@@ -140,13 +140,13 @@ static void settle(struct bc_fill *f)
 
 	if (f->settle_ms == 0)
 		f->settle_ms = now;
-	if (f->result == 0 && !is_all_ready(f)) {
+	if (!f->is_stopping && !is_all_ready(f)) {
 		if (is_busy(f) && now - f->settle_ms < SETTLE_MAX_MS) {
 			rt_timer_start(f->worker, &f->timer, SETTLE_STEP_MS);
 			return;
 		}
 		/* A store may have ended between the two looks. */
-		if (!is_all_ready(f))
+		if (f->result == 0 && !is_all_ready(f))
 			f->result = -ENOSPC;
 	}
 	f->done(f);
