@@ -35,6 +35,8 @@
 #define TOKEN_STALL_MS 15000
 /* After a renewal ahead of time has failed. */
 #define EARLY_PAUSE_MS 5000
+/* After a renewal was refused: files and helpers are not asked in a storm. */
+#define REFUSED_PAUSE_MS 2000
 
 struct outcome {
 	int result;
@@ -54,6 +56,8 @@ struct bc_auth {
 	struct bc_challenge challenge; /* read by auth_main while it runs */
 	char *header;
 	uint64_t gen, refresh_ms, expires_ms, early_ms;
+	uint64_t refused_ms; /* renewals before this are useless; 0: no */
+	unsigned refusals;   /* in a row */
 	char looked_in[LOOKED_IN_MAX];
 	struct list waiters;
 	struct bc_net_timer landed;
@@ -251,7 +255,12 @@ static void auth_landed(struct bc_net_timer *t)
 		a->refresh_ms = o.refresh_ms;
 		a->expires_ms = o.expires_ms;
 		a->gen++;
+		a->refused_ms = 0;
+		a->refusals = 0;
 	} else {
+		/* The first one may have been bad luck, and costs little. */
+		if (o.result == -EACCES && ++a->refusals > 1)
+			a->refused_ms = clock_ms() + REFUSED_PAUSE_MS;
 		a->early_ms = clock_ms() + EARLY_PAUSE_MS;
 		log_debug("%s", o.err.text);
 	}
@@ -313,7 +322,8 @@ int bc_auth_get(struct bc_auth *a, struct bc_auth_waiter *w, char **ret_header,
 	}
 	if (a->is_renewing)
 		return wait_for(a, w);
-	if (!a->has_challenge) {
+	/* Refused a moment ago: the server may say so itself. */
+	if (!a->has_challenge || now < a->refused_ms) {
 		*ret_header = NULL;
 		*ret_gen = a->gen;
 		return 0;
@@ -357,7 +367,7 @@ int bc_auth_renew(struct bc_auth *a, struct bc_auth_waiter *w,
 		if (rc < 0)
 			return rc;
 	}
-	if (!a->has_challenge)
+	if (!a->has_challenge || clock_ms() < a->refused_ms)
 		return -EACCES;
 	drop_header(a);
 	return renew_start(a) < 0 ? -EACCES : wait_for(a, w);

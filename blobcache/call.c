@@ -70,6 +70,15 @@ static void call_fail(struct bc_call *c, enum bc_verdict v)
 
 /* ---- waiting for the next try ---- */
 
+/* Start over at the server itself. */
+static void call_go_home(struct bc_call *c)
+{
+	mem_free(c->url);
+	c->url = NULL;
+	c->hops = 0;
+	c->is_redirected = false;
+}
+
 static uint32_t random_bits(void)
 {
 	uint32_t v = 0;
@@ -83,6 +92,7 @@ static uint32_t random_bits(void)
 static void call_retry(struct bc_call *c, enum bc_verdict v)
 {
 	uint64_t now = clock_ms(), delay;
+	bool may;
 
 	if (c->first_failure_ms == 0)
 		c->first_failure_ms = now;
@@ -92,13 +102,20 @@ static void call_retry(struct bc_call *c, enum bc_verdict v)
 	/* What a try without any answer took was a wait already. */
 	if (v == BC_FAIL_REACH)
 		delay -= min_u64(delay - 1, now - c->sent_ms);
-	if (!bc_retry_may(
-		    v, now - c->first_failure_ms, delay, c->patience_ms)) {
+	may = bc_retry_may(v, now - c->first_failure_ms, delay, c->patience_ms);
+	if (v == BC_FAIL_REACH)
+		bc_call_say_down(
+			c, may && c->patience_ms > BC_COLD_PATIENCE_MS);
+	if (!may) {
 		call_fail(c, v);
 		return;
 	}
-	if (v == BC_FAIL_REACH && c->patience_ms > BC_COLD_PATIENCE_MS)
-		bc_call_say_down(c);
+	/*
+	 * Where a redirect led may have died or expired during the wait, and
+	 * so may a token: ask the server itself, with all chances anew.
+	 */
+	call_go_home(c);
+	c->was_retargeted = c->was_renewed = c->was_challenged = false;
 	bc_net_count_retry(c->remote->net);
 	c->state = C_WAIT;
 	bc_net_timer_start(c->remote->net, &c->timer, delay);
@@ -131,15 +148,6 @@ static void target_remember(struct bc_call *c)
 		return;
 	t->url = mem_strdup(c->url); /* without memory it is asked again */
 	t->gen++;
-}
-
-/* Start over at the server itself. */
-static void call_go_home(struct bc_call *c)
-{
-	mem_free(c->url);
-	c->url = NULL;
-	c->hops = 0;
-	c->is_redirected = false;
 }
 
 /* Once: a URL that came from a redirect does not work (any more). */
@@ -478,7 +486,9 @@ static void call_answered(struct bc_transfer *t)
 	}
 	if (call_probe(c, v))
 		return;
-	if (t->result == 0 && !c->is_away)
+	/* What only sends us elsewhere is not what we came for. */
+	if (t->result == 0 && v != BC_ANSWER_REDIRECT &&
+		v != BC_ANSWER_UNAUTHORIZED)
 		bc_call_say_up(c);
 	/* A size probe is content with the headers of a whole answer. */
 	if (t->range_ignored && !c->buf) {

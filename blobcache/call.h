@@ -32,7 +32,8 @@ struct bc_remote {
 	/* private; ON_NET but for sweep, which anybody starts */
 	struct list calls;
 	struct bc_net_timer sweep;
-	bool is_down; /* said so in the log */
+	bool is_down;   /* counted by bc_net_count_down */
+	bool said_down; /* in the log */
 };
 
 /* No fields but net, host, label, scheme, auth and tls are to be set. */

@@ -21,7 +21,10 @@ char *bc_call_host(const struct bc_call *c, char *out, size_t cap);
 int bc_call_say(struct bc_call *c, enum bc_verdict v);
 /* c->err for a 401 or 403; -EACCES. */
 int bc_call_say_refused(struct bc_call *c);
-/* Into the log, once until the other: cannot be reached; can be again. */
-void bc_call_say_down(struct bc_call *c);
-/* The other. */
+/*
+ * The server cannot be reached: counted (status says offline), and, when it is
+ * tried again, said in the log; once until the other.
+ */
+void bc_call_say_down(struct bc_call *c, bool is_retry);
+/* It can be reached again. */
 void bc_call_say_up(struct bc_call *c);

@@ -129,7 +129,7 @@ void bc_remote_init(struct bc_remote *r)
 {
 	list_init(&r->calls);
 	r->sweep = (struct bc_net_timer){.fire = remote_sweep};
-	r->is_down = false;
+	r->is_down = r->said_down = false;
 }
 
 void bc_remote_fini(struct bc_remote *r)
@@ -137,6 +137,8 @@ void bc_remote_fini(struct bc_remote *r)
 	bc_auth_destroy(r->auth);
 	if (r->net)
 		bc_net_barrier(r->net); /* a sweep may still be due */
+	if (r->is_down)
+		bc_net_count_down(r->net, -1);
 	mem_free(r->host);
 	mem_free(r->label);
 	mem_free((char *)r->tls.ca_file);

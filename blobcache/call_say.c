@@ -111,14 +111,17 @@ int bc_call_say(struct bc_call *c, enum bc_verdict v)
 	return c->t.result < 0 ? say_failure(c, v) : say_status(c, v);
 }
 
-void bc_call_say_down(struct bc_call *c)
+void bc_call_say_down(struct bc_call *c, bool is_retry)
 {
 	struct bc_remote *r = c->remote;
 	char host[300];
 
-	if (r->is_down)
-		return;
+	if (!r->is_down)
+		bc_net_count_down(r->net, 1);
 	r->is_down = true;
+	if (r->said_down || !is_retry)
+		return;
+	r->said_down = true;
 	if (c->is_auth_failure)
 		log_warn("%s, retrying", c->err.text);
 	else
@@ -130,6 +133,9 @@ void bc_call_say_up(struct bc_call *c)
 {
 	if (!c->remote->is_down)
 		return;
+	bc_net_count_down(c->remote->net, -1);
 	c->remote->is_down = false;
-	log_warn("'%s' can be reached again", c->remote->label);
+	if (c->remote->said_down)
+		log_warn("'%s' can be reached again", c->remote->label);
+	c->remote->said_down = false;
 }

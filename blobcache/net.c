@@ -42,17 +42,10 @@ static void global_init(void)
 
 static void transfer_end(struct bc_net *n, struct bc_transfer *t)
 {
-	enum { FAILED = -1, NEITHER = 0, ANSWERED = 1 } reached;
 	void (*done)(struct bc_transfer *) = t->done;
 
-	reached = t->result == 0 || t->status > 0 ? ANSWERED : NEITHER;
-	if (t->result == -ECONNREFUSED || t->result == -EHOSTUNREACH ||
-		t->result == -ENETUNREACH || t->result == -ETIMEDOUT)
-		reached = FAILED;
 	pthread_mutex_lock(&n->lock);
 	t->state = T_DONE;
-	if (reached != NEITHER)
-		n->stats.offline = reached == FAILED;
 	if (!done)
 		pthread_cond_broadcast(&n->ended);
 	pthread_mutex_unlock(&n->lock);
@@ -228,6 +221,30 @@ static void admit(struct bc_net *n)
 	}
 }
 
+/*
+ * The server of t could not be reached: what waits for a turn with it shares
+ * its fate, else each would have to find out by itself, one after the other.
+ */
+static void fail_alike(
+	struct bc_net *n, const struct bc_transfer *t, struct list *ended)
+{
+	struct net_host *h = net_host_get(n, t->url);
+
+	for (int c = 0; h && c < RT_CLASSES; c++) {
+		list_for_each_safe(it, &n->pending[c]) {
+			struct bc_transfer *other =
+				container_of(it, struct bc_transfer, node);
+
+			if (net_host_get(n, other->url) != h)
+				continue;
+			other->result = t->result;
+			memcpy(other->error, t->error, sizeof(t->error));
+			list_remove(&other->node);
+			list_push_back(ended, &other->node);
+		}
+	}
+}
+
 static void reap(struct bc_net *n)
 {
 	struct list ended, *it;
@@ -248,6 +265,8 @@ static void reap(struct bc_net *n)
 		list_remove(&t->node);
 		n->may_admit = true;
 		net_job_finish(j, code);
+		if (net_is_unreached(t->result))
+			fail_alike(n, t, &ended);
 		list_push_back(&ended, &t->node);
 	}
 	while ((it = list_pop_front(&ended)))
@@ -402,7 +421,7 @@ int bc_net_create(
 	if (o)
 		n->o = *o;
 	if (!n->o.max_connections)
-		n->o.max_connections = 32;
+		n->o.max_connections = 64;
 	if (!n->o.max_host_connections)
 		n->o.max_host_connections = 8;
 	if (!n->o.max_transfers)

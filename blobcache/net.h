@@ -21,7 +21,7 @@
 struct bc_net;
 
 struct bc_net_options {
-	unsigned max_connections;      /* in all; 0: 32 */
+	unsigned max_connections;      /* in all; 0: 64 */
 	unsigned max_host_connections; /* 0: 8 */
 	unsigned max_transfers;        /* at once; prefetch gets half; 0: 64 */
 	const char *user_agent;        /* NULL: "sluice" */
@@ -141,12 +141,14 @@ void bc_net_barrier(struct bc_net *n);
 void bc_net_host_set_no_ranges(struct bc_net *n, const char *url);
 /* One did so within the last minutes. ON_NET. */
 bool bc_net_host_has_no_ranges(struct bc_net *n, const char *url);
+/* So many more (by -1: fewer) places from which nothing comes. ANY_THREAD. */
+void bc_net_count_down(struct bc_net *n, int by);
 /* Something is tried again: counted. ANY_THREAD. */
 void bc_net_count_retry(struct bc_net *n);
 
 struct bc_net_stats {
 	uint64_t requests, body_bytes, retries;
-	bool offline; /* the last attempts all failed to reach their server */
+	bool offline; /* something cannot be reached: see bc_net_count_down */
 };
 /* ANY_THREAD. */
 void bc_net_stats(struct bc_net *n, struct bc_net_stats *ret);

@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -16,13 +18,24 @@
 #define STALL_TIMEOUT_MS 30000
 #define MIN_BYTES_PER_WINDOW 1024
 #define CURL_BUFFER_BYTES (128L << 10)
+/*
+ * A network that is gone is told from a server that takes its time: the kernel
+ * hears nothing at all from the other side.
+ */
+#define KEEPALIVE_S 5L
+#define SILENCE_MS 8000U
 
 /* ---- start ---- */
 
 /* A child of ours must not inherit connections. */
 static int on_socket(void *arg, curl_socket_t fd, curlsocktype purpose)
 {
+	unsigned silence = SILENCE_MS;
+
 	(void)fcntl(fd, F_SETFD, FD_CLOEXEC); /* a new socket: cannot fail */
+	/* Without it a dead connection is only found by its stall. */
+	(void)setsockopt(
+		fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &silence, sizeof(silence));
 	return CURL_SOCKOPT_OK;
 }
 
@@ -101,6 +114,8 @@ static int set_connection(struct net_job *j)
 		(long)(t->connect_timeout_ms ? t->connect_timeout_ms
 					     : CONNECT_TIMEOUT_MS));
 	SET(CURLOPT_TCP_KEEPALIVE, 1L);
+	SET(CURLOPT_TCP_KEEPIDLE, KEEPALIVE_S);
+	SET(CURLOPT_TCP_KEEPINTVL, KEEPALIVE_S);
 	/*
 	 * Refused by a handle that was taken away in mid-transfer and still
 	 * has its buffer: then that one serves again.

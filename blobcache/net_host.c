@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How much each server is asked at once: additive increase, halved when it says
- * that it is too much (429, 503). Prefetch never has more than half of it.
+ * that it is too much (429, 503). Prefetch never has more than half of it. A
+ * dead server has room for one transfer only, so that it takes nothing from
+ * others.
  */
+#include <errno.h>
 #include <string.h>
 
 #include "blobcache/net_int.h"
@@ -75,11 +78,25 @@ bool net_host_has_room(const struct net_host *h, enum rt_class cls)
 	return cls == RT_DEMAND || h->active_prefetch < half;
 }
 
+bool net_is_unreached(int result)
+{
+	return result == -ECONNREFUSED || result == -EHOSTUNREACH ||
+	       result == -ENETUNREACH || result == -ETIMEDOUT;
+}
+
 void net_host_judge(struct net_host *h, const struct bc_transfer *t)
 {
 	uint64_t now = clock_ms();
 
 	h->used_ms = now;
+	if (net_is_unreached(t->result)) {
+		h->is_dead = true;
+		h->limit = 1;
+		h->good = 0;
+	} else if (h->is_dead && t->status > 0) {
+		h->is_dead = false;
+		h->limit = h->ceiling;
+	}
 	if (t->result < 0)
 		return;
 	if (t->status == 429 || t->status == 503) {

@@ -32,6 +32,7 @@ struct net_host {
 	unsigned good; /* answers since limit last changed */
 	uint64_t halved_ms, used_ms;
 	uint64_t no_ranges_ms; /* 0: ranges work as far as we know */
+	bool is_dead;          /* the last try did not reach it */
 };
 
 /* One transfer at work; bc_transfer.priv. ON_NET. */
@@ -60,6 +61,7 @@ struct bc_net {
 	pthread_cond_t ended; /* a transfer without done has ended */
 	struct list inbox, timers;
 	bool is_started, is_stopping, is_sleeping, has_flags;
+	unsigned down_count; /* bc_net_count_down's */
 	struct bc_net_stats stats;
 	CURLM *multi; /* made with the thread; wakeup is called by anybody */
 
@@ -83,11 +85,16 @@ int net_wake_locked(struct bc_net *n);
 
 /* ---- net_host.c; all ON_NET ---- */
 
+/* Could the server of a transfer with that result not be reached? */
+bool net_is_unreached(int result);
 /* NULL: out of memory, or no URL of ours. */
 struct net_host *net_host_get(struct bc_net *n, const char *url);
 /* May a transfer of that class start now? */
 bool net_host_has_room(const struct net_host *h, enum rt_class cls);
-/* An answer came: 429 and 503 halve, others let it grow again. */
+/*
+ * t has ended: 429 and 503 halve, others let it grow again. One that cannot be
+ * reached is tried by one transfer at a time, until it answers.
+ */
 void net_host_judge(struct net_host *h, const struct bc_transfer *t);
 void net_host_set_h2(struct net_host *h);
 void net_hosts_fini(struct bc_net *n);

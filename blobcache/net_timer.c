@@ -77,9 +77,17 @@ void bc_net_count_retry(struct bc_net *n)
 	pthread_mutex_unlock(&n->lock);
 }
 
+void bc_net_count_down(struct bc_net *n, int by)
+{
+	pthread_mutex_lock(&n->lock);
+	n->down_count += (unsigned)by;
+	pthread_mutex_unlock(&n->lock);
+}
+
 void bc_net_stats(struct bc_net *n, struct bc_net_stats *ret)
 {
 	pthread_mutex_lock(&n->lock);
 	*ret = n->stats;
+	ret->offline = n->down_count > 0;
 	pthread_mutex_unlock(&n->lock);
 }

@@ -56,7 +56,9 @@ enum bc_verdict bc_retry_judge(int result, long status)
 	case 416:
 		return BC_ANSWER_BAD_RANGE;
 	case 429:
+	case 502:
 	case 503:
+	case 504:
 		return BC_ANSWER_BUSY;
 	default:
 		break;
@@ -91,9 +93,14 @@ bool bc_retry_may(enum bc_verdict v, uint64_t elapsed_ms, uint64_t delay_ms,
 
 	if (!bc_verdict_is_transient(v))
 		return false;
-	if (offline_ms == UINT32_MAX)
+	/*
+	 * A server that was reached is not a dead network. What it says of
+	 * itself (500) is no reason to keep a reader waiting for ever.
+	 */
+	if (v == BC_ANSWER_FAULT)
+		limit = min_u64(limit, BC_RETRY_FAULT_MS);
+	else if (offline_ms == UINT32_MAX)
 		return true;
-	/* A server that was reached is not a dead network. */
 	if (v != BC_FAIL_REACH && v != BC_FAIL_TLS)
 		limit = max_u64(limit, BC_RETRY_FLOOR_MS);
 	return elapsed_ms + delay_ms <= limit && limit > 0;

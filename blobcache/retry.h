@@ -12,6 +12,8 @@
 #define BC_RETRY_CAP_MS 5000
 /* How long servers that answer, but badly, are asked again at least. */
 #define BC_RETRY_FLOOR_MS 10000
+/* How long a server that reports an error of its own is asked at most. */
+#define BC_RETRY_FAULT_MS 60000
 
 enum bc_verdict {
 	BC_ANSWER_OK,           /* 2xx */
@@ -21,15 +23,15 @@ enum bc_verdict {
 	BC_ANSWER_MISSING,      /* 404 */
 	BC_ANSWER_GONE, /* 400, 410: what an expired signed URL gives too */
 	BC_ANSWER_BAD_RANGE, /* 416 */
-	BC_ANSWER_BUSY,      /* 429, 503 */
-	BC_ANSWER_FAULT,     /* 408, other 5xx */
-	BC_ANSWER_ODD,       /* any other status */
-	BC_FAIL_REACH,       /* no connection */
-	BC_FAIL_BROKE,       /* the connection ended or stalled */
-	BC_FAIL_TLS,         /* no TLS with that server */
-	BC_FAIL_TRUST,       /* its certificate is not trusted */
-	BC_FAIL_PROTO,       /* the answer breaks HTTP or our request */
-	BC_FAIL_HERE,        /* no memory, cancelled */
+	BC_ANSWER_BUSY,  /* 429, 503; 502, 504: who stands before it waits */
+	BC_ANSWER_FAULT, /* 408, other 5xx */
+	BC_ANSWER_ODD,   /* any other status */
+	BC_FAIL_REACH,   /* no connection */
+	BC_FAIL_BROKE,   /* the connection ended or stalled */
+	BC_FAIL_TLS,     /* no TLS with that server */
+	BC_FAIL_TRUST,   /* its certificate is not trusted */
+	BC_FAIL_PROTO,   /* the answer breaks HTTP or our request */
+	BC_FAIL_HERE,    /* no memory, cancelled */
 };
 
 /* result and status as in struct bc_transfer. */

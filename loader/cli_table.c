@@ -16,6 +16,7 @@
 #define ALL (LD_CMD_MOUNT | LD_CMD_UMOUNT | LD_CMD_STATUS | LD_CMD_INSPECT)
 
 #define MAX_WORKERS 256
+#define MAX_OFFLINE_S 86400
 
 static int bad_value(
 	const char *option, const char *value, const char *want, struct err *e)
@@ -141,10 +142,15 @@ static int set_offline(struct ld_cli *c, const char *value, struct err *e)
 	uint64_t seconds;
 
 	if (is(value, "block"))
-		return 0;
-	if (is(value, "eio") || read_number(value, 86400, &seconds))
-		return not_yet("offline", value, e);
-	return bad_value("offline", value, "block, eio or seconds", e);
+		c->offline_ms = UINT32_MAX;
+	else if (is(value, "eio"))
+		c->offline_ms = 0;
+	else if (read_number(value, MAX_OFFLINE_S, &seconds))
+		c->offline_ms = (uint32_t)seconds * 1000;
+	else
+		return bad_value("offline", value,
+			"block, eio or seconds (at most 86400)", e);
+	return 0;
 }
 
 static int set_option(struct ld_cli *c, const char *value, struct err *e)
@@ -208,8 +214,8 @@ const struct ld_cli_option ld_cli_options[] = {
 	{"record", 0, "FILE", MOUNT, "write the order of first reads to FILE",
 		0, false, set_record},
 	{"offline", 0, "POLICY", MOUNT,
-		"block, eio or SECONDS: what a read does while the\n"
-		"network is gone",
+		"block, eio or SECONDS: how long a read waits for a\n"
+		"network that is gone; default: block, until it is back",
 		0, false, set_offline},
 	{"platform", 0, "P", IMAGES,
 		"OS/ARCH[/VARIANT]; default: that of this machine",

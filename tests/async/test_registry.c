@@ -393,6 +393,24 @@ static void a_helper_is_asked_and_asked_again(void **state)
 	bc_registry_close(r);
 }
 
+static void refused_helpers_are_not_asked_in_a_storm(void **state)
+{
+	const char *file = auth_file("{\"credsStore\":\"test\"}");
+	struct bc_registry *r;
+	struct bc_source *s;
+	unsigned before = helper_runs();
+
+	install_helper("printf '{\"ServerURL\":\"%s\",\"Username\":\"user\","
+		       "\"Secret\":\"wrong\"}' \"$server\"");
+	r = open_registry(faults.port[0], "bearer", file);
+	s = fault_blob(r);
+	for (unsigned i = 0; i < 20; i++)
+		assert_int_equal(fetch_range(rt, s, 0, 1000), -EACCES);
+	assert_in_range(helper_runs() - before, 1, 10);
+	bc_source_destroy(s);
+	bc_registry_close(r);
+}
+
 static void a_helper_may_fail_or_hang(void **state)
 {
 	const char *file = auth_file("{\"credsStore\":\"test\"}");
@@ -612,6 +630,7 @@ int main(void)
 		cmocka_unit_test(both_kinds_of_login_work_from_an_auth_file),
 		cmocka_unit_test(docker_config_is_found_without_being_named),
 		cmocka_unit_test(a_helper_is_asked_and_asked_again),
+		cmocka_unit_test(refused_helpers_are_not_asked_in_a_storm),
 		cmocka_unit_test(a_helper_may_fail_or_hang),
 		cmocka_unit_test(a_revoked_token_is_renewed_once_for_all),
 		cmocka_unit_test(tokens_that_run_out_are_renewed),

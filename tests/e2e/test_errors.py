@@ -113,7 +113,7 @@ def test_dev_fuse_missing(cache, mnt, samples):
 
 @pytest.mark.parametrize("args", [
     ["--driver", "erofs"], ["--transport", "uring"], ["--prefetch", "all"],
-    ["--offline", "eio"], ["--cache-size", "1G"], ["--record", "/tmp/x"],
+    ["--cache-size", "1G"], ["--record", "/tmp/x"],
 ])
 def test_values_of_later_versions_are_refused(args, cache, mnt, samples):
     fails(6, "mount", "--cache", cache, *args, samples["edge-zstdchunked"], mnt)

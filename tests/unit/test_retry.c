@@ -22,6 +22,8 @@ static void answers_have_their_class(void **state)
 	assert_int_equal(bc_retry_judge(0, 416), BC_ANSWER_BAD_RANGE);
 	assert_int_equal(bc_retry_judge(0, 429), BC_ANSWER_BUSY);
 	assert_int_equal(bc_retry_judge(0, 503), BC_ANSWER_BUSY);
+	assert_int_equal(bc_retry_judge(0, 502), BC_ANSWER_BUSY);
+	assert_int_equal(bc_retry_judge(0, 504), BC_ANSWER_BUSY);
 	assert_int_equal(bc_retry_judge(0, 500), BC_ANSWER_FAULT);
 	assert_int_equal(bc_retry_judge(0, 599), BC_ANSWER_FAULT);
 	assert_int_equal(bc_retry_judge(0, 999), BC_ANSWER_ODD);
@@ -44,7 +46,7 @@ static void only_what_may_pass_is_tried_again(void **state)
 		assert_int_equal(bc_verdict_is_transient(verdict), expected);
 		assert_int_equal(
 			bc_retry_may(verdict, 1u << 30, 5000, UINT32_MAX),
-			expected);
+			expected && v != BC_ANSWER_FAULT);
 	}
 }
 
@@ -56,6 +58,11 @@ static void a_dead_network_is_waited_for_as_long_as_said(void **state)
 	/* A server that answers badly is asked again in any case. */
 	assert_true(bc_retry_may(BC_ANSWER_BUSY, 0, 5000, 0));
 	assert_false(bc_retry_may(BC_ANSWER_BUSY, BC_RETRY_FLOOR_MS, 1, 0));
+	/* One that reports its own errors is not asked for ever. */
+	assert_true(bc_retry_may(BC_ANSWER_FAULT, 50000, 5000, UINT32_MAX));
+	assert_false(bc_retry_may(BC_ANSWER_FAULT, 60000, 1, UINT32_MAX));
+	assert_false(bc_retry_may(BC_ANSWER_FAULT, 60000, 1, 100000));
+	assert_true(bc_retry_may(BC_ANSWER_FAULT, 9000, 1000, 0));
 	assert_true(bc_retry_may(
 		BC_FAIL_BROKE, BC_RETRY_FLOOR_MS, 1, 2 * BC_RETRY_FLOOR_MS));
 }
