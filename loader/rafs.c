@@ -376,15 +376,13 @@ int rafs_codec(uint32_t compressor, bool is_compressed, enum bc_codec *ret,
 {
 	static const enum bc_codec codecs[] = {[0] = BC_CODEC_NONE,
 		[1] = BC_CODEC_LZ4_BLOCK,
-		[2] = BC_CODEC_NONE,
+		[2] = BC_CODEC_GZIP,
 		[3] = BC_CODEC_ZSTD};
 
 	if (!is_compressed) {
 		*ret = BC_CODEC_NONE;
 		return 0;
 	}
-	if (compressor == 2)
-		return rafs_refuse(e, "a RAFS image with gzip chunks");
 	if (compressor == 0)
 		return rafs_broken(
 			e, "a compressed chunk in an uncompressed blob");

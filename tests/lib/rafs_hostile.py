@@ -184,7 +184,20 @@ CI = 512        # of the batch blob
 HEAD = 512 + 112
 ZHEAD = 72 + 44
 
+def plain(compressor, edit=None):
+    """Chunks that the bootstrap alone places."""
+    b = v6(0, compressor, 0, b"")
+    if edit:
+        edit(b)
+    return bytes(b)
+
+
 SAMPLES = {
+    "v6-gzip.ok": plain(2),
+    "v6-compressor-4.EPROTO": plain(4),
+    "v6-packed-in-unpacked.EPROTO": plain(0),
+    "v5-gzip.ok": v5(set64(16, 0x58)),
+    "v5-packed-in-unpacked.EPROTO": v5(set64(16, 0x19)),
     "v6-batch.ok": batch(),
     "v6-batch-header-magic.EPROTO": batch(edit=in_blob(HEAD, 0)),
     "v6-batch-header-of-another.EPROTO": batch(edit=in_blob(HEAD + 16, 0, "<Q")),
