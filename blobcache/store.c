@@ -18,6 +18,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "blobcache/part.h"
 #include "blobcache/store_int.h"
 #include "runtime/base/cleanup.h"
 #include "runtime/base/clock.h"
@@ -143,7 +144,10 @@ static int read_boot_id(uint8_t ret[BC_BOOT_ID_LEN])
 	return getrandom(ret, BC_BOOT_ID_LEN, 0) == BC_BOOT_ID_LEN ? 0 : -EIO;
 }
 
-/* Streams and puts that nobody holds any more: their process died. */
+/*
+ * Streams and puts that nobody holds any more: their process died. Beginnings
+ * of blobs wait a while for another try.
+ */
 static void sweep_tmp(int dirfd)
 {
 	struct dirent *de;
@@ -159,6 +163,8 @@ static void sweep_tmp(int dirfd)
 		return;
 	}
 	while ((de = readdir(d)) != NULL) {
+		if (bc_part_is_young(tmp, de->d_name))
+			continue;
 		fd = openat(tmp, de->d_name,
 			O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 		if (fd < 0)

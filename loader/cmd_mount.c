@@ -28,6 +28,7 @@
 #include "loader/status.h"
 #include "loader/work.h"
 #include "runtime/base/log.h"
+#include "runtime/base/util.h"
 
 #define LOG_TOPIC "mount"
 
@@ -73,21 +74,33 @@ static void end_signals(sigset_t *s)
 	(void)sigaddset(s, SIGHUP);
 }
 
+/* The first process of a container is not ended by raise. */
 static void end_at_once(int signal)
 {
+	(void)raise(signal);
 	_exit(128 + signal);
 }
 
-/* The first process of a container: what has no handler does not reach it. */
-static void be_ended_as_first_process(void)
+static void wipe_and_end(int signal)
 {
-	struct sigaction act = {.sa_handler = end_at_once};
+	ld_progress_wipe();
+	end_at_once(signal);
+}
 
-	if (getpid() != 1)
-		return;
-	(void)sigaction(SIGINT, &act, NULL);
-	(void)sigaction(SIGTERM, &act, NULL);
-	(void)sigaction(SIGHUP, &act, NULL);
+static void set_handlers(void (*handler)(int))
+{
+	struct sigaction act = {
+		.sa_handler = handler,
+		.sa_flags = (int)(SA_RESETHAND | SA_NODEFER),
+	};
+	static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+	struct sigaction old;
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(signals); i++)
+		if (sigaction(signals[i], NULL, &old) == 0 &&
+			old.sa_handler != SIG_IGN)
+			(void)sigaction(signals[i], &act, NULL);
 }
 
 /*
@@ -99,7 +112,6 @@ static void let_signals_end_us(bool on)
 {
 	sigset_t s;
 
-	be_ended_as_first_process();
 	end_signals(&s);
 	(void)sigprocmask(on ? SIG_UNBLOCK : SIG_BLOCK, &s, NULL);
 }
@@ -185,6 +197,8 @@ static int prepare_image(struct mount *m, struct err *e)
 	o.ref = &m->ref;
 	ld_progress_init(&progress, m->cli->quiet);
 	o.progress = &progress;
+	set_handlers(progress.is_terminal && !progress.is_quiet ? wipe_and_end
+								: end_at_once);
 	let_signals_end_us(true);
 	ret = ld_image_prepare(
 		&o, m->work.rt, m->work.net, m->work.store, &m->image, e);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -13,6 +14,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -21,6 +23,7 @@
 #include <unistd.h>
 
 #include "runtime/base/cleanup.h"
+#include "runtime/base/util.h"
 
 #define MAX_FDS 65536
 
@@ -82,6 +85,47 @@ static int wait_for_child(pid_t pid, struct err *e)
 		"the daemon ended before it was ready, see its log");
 }
 
+static void end_signals(sigset_t *s)
+{
+	(void)sigemptyset(s);
+	(void)sigaddset(s, SIGINT);
+	(void)sigaddset(s, SIGTERM);
+	(void)sigaddset(s, SIGHUP);
+}
+
+/* The number of the signal that waits, 0: none. */
+static int take_signal(int signal_fd)
+{
+	struct signalfd_siginfo info;
+
+	if (read(signal_fd, &info, sizeof(info)) != sizeof(info))
+		return 0;
+	return (int)info.ssi_signo;
+}
+
+/*
+ * Until fd has something to read. A signal is passed on; the first one asks the
+ * daemon to end, which closes fd. *ret_signal is that one.
+ */
+static void wait_for_fd(int fd, int signal_fd, pid_t pid, int *ret_signal)
+{
+	struct pollfd p[] = {
+		{.fd = fd, .events = POLLIN},
+		{.fd = signal_fd, .events = POLLIN},
+	};
+	int n;
+
+	do {
+		p[0].revents = p[1].revents = 0;
+		(void)poll(p, ARRAY_LEN(p), -1); /* EINTR: once more */
+		n = p[1].revents ? take_signal(signal_fd) : 0;
+		if (n != 0)
+			(void)kill(pid, *ret_signal ? SIGKILL : SIGTERM);
+		if (n != 0 && *ret_signal == 0)
+			*ret_signal = n;
+	} while (!p[0].revents);
+}
+
 static int wait_for_report(int fd, pid_t pid, struct err *e)
 {
 	struct err report = {0};
@@ -98,6 +142,29 @@ static int wait_for_report(int fd, pid_t pid, struct err *e)
 	if (e)
 		*e = report;
 	return report.code;
+}
+
+/*
+ * The parent's part. Who ends the command finds nothing left of it when it has
+ * ended: the daemon ends first. The signals are blocked.
+ */
+static int wait_for_daemon(int fd, pid_t pid, struct err *e)
+{
+	CLEANUP_FD int signal_fd = -1;
+	int ret, by_signal = 0;
+	sigset_t s;
+
+	end_signals(&s);
+	signal_fd = signalfd(-1, &s, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (signal_fd >= 0)
+		wait_for_fd(fd, signal_fd, pid, &by_signal);
+	ret = wait_for_report(fd, pid, e);
+	if (by_signal == 0)
+		return ret;
+	if (ret == 1)
+		(void)wait_for_child(pid, NULL); /* it unmounts, and ends */
+	(void)raise(by_signal); /* when it is let through, we end as asked */
+	return ret;
 }
 
 /* Whoever ends the command before it is done ends the daemon with it. */
@@ -125,12 +192,17 @@ static void become_daemon(int report_fd)
 int ld_daemon_fork(struct ld_daemon *ret, struct err *e)
 {
 	pid_t pid, parent = getpid();
+	sigset_t ends, before;
 	int fds[2], result;
 
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		return err_sys(e, -errno, "cannot make a pipe");
 	(void)fflush(NULL);
+	end_signals(&ends);
+	(void)sigprocmask(SIG_BLOCK, &ends, &before);
 	pid = fork();
+	if (pid <= 0)
+		(void)sigprocmask(SIG_SETMASK, &before, NULL);
 	if (pid < 0) {
 		result = err_sys(e, -errno, "cannot start the daemon");
 		(void)close(fds[0]);
@@ -145,8 +217,9 @@ int ld_daemon_fork(struct ld_daemon *ret, struct err *e)
 		return 0;
 	}
 	(void)close(fds[1]);
-	result = wait_for_report(fds[0], pid, e);
+	result = wait_for_daemon(fds[0], pid, e);
 	(void)close(fds[0]);
+	(void)sigprocmask(SIG_SETMASK, &before, NULL);
 	return result;
 }
 

@@ -5,18 +5,26 @@
 
 #include <errno.h>
 
+#include "blobcache/part.h"
 #include "blobcache/stream.h"
 #include "blobcache/unpack.h"
 #include "loader/layer_sink.h"
-#include "runtime/base/mem.h"
-#include "runtime/base/util.h"
+#include "runtime/base/log.h"
 
+#define LOG_TOPIC "layer"
 #define TAR_BLOCK_BITS 9
+/* What comes with the first ranges is not worth a file. */
+#define MIN_PART_SIZE (4u << 20)
 
 struct streaming {
 	const struct ld_layer_stream_options *o;
+	struct bc_part part;
+	bool has_failed; /* the source has */
+	bool is_resumed; /* some bytes are those of an earlier try */
 	struct bc_stream *stream;
 	struct digest_ctx *blob_ctx;
+	bool is_right; /* the blob's digest is what it should be */
+	uint64_t done; /* bytes read */
 	struct bc_unpack *unpack;
 	struct layer_sink sink;
 	enum bc_packing packing;
@@ -102,8 +110,13 @@ static int read_all(struct streaming *s, struct err *e)
 		 */
 		if (broken < 0 && broken != -EPROTO && broken != -EPIPE)
 			return broken;
+		/* with other bytes at its beginning it may be whole */
+		if (broken == -EPROTO && s->is_resumed)
+			return broken;
 		ld_progress_add(s->o->progress, n);
+		s->done += n;
 	}
+	s->has_failed = r < 0;
 	if (r < 0 && e)
 		*e = source_err;
 	return r < 0 ? r : broken;
@@ -118,7 +131,8 @@ static int check_blob(struct streaming *s, struct err *e)
 
 	if (r < 0)
 		return err_sys(e, r, "cannot hash it");
-	if (digest_is_equal(&d, &s->o->desc->digest))
+	s->is_right = digest_is_equal(&d, &s->o->desc->digest);
+	if (s->is_right)
 		return 0;
 	return err_set(e, -EBADMSG,
 		"its bytes do not have its digest: the registry or the network "
@@ -234,28 +248,76 @@ static int stream(struct streaming *s, struct ld_layer *ret, struct err *e)
 	return r;
 }
 
+/* ---- tries ---- */
+
+/* Nothing may come of it but the error of having nothing. */
+static void open_part(struct streaming *s)
+{
+	const struct ld_layer_desc *d = s->o->desc;
+
+	s->part = (struct bc_part){.fd = -1};
+	if (s->o->source->is_local || d->size < MIN_PART_SIZE)
+		return;
+	/* without one, the next try begins anew, and that is all */
+	(void)bc_part_open(s->o->store, &d->digest, d->size, &s->part);
+	s->is_resumed = s->part.len > 0;
+}
+
+/* Other bytes would do better, or the same ones. */
+static bool is_of_bytes(const struct streaming *s, int r)
+{
+	return r == -EBADMSG ||
+	       (!s->has_failed && (r == -EPROTO || r == -EOPNOTSUPP));
+}
+
+static int try(struct streaming *s, struct ld_layer *ret, struct err *e)
+{
+	const struct ld_layer_desc *d = s->o->desc;
+	int r;
+
+	r = digest_ctx_create(d->digest.algo, &s->blob_ctx);
+	if (r == 0)
+		r = bc_stream_open(
+			s->o->rt, s->o->source, d->size, &s->part, &s->stream);
+	if (r < 0)
+		(void)err_sys(e, r, "cannot begin to read it");
+	else
+		r = stream(s, ret, e);
+	bc_stream_close(s->stream);
+	layer_sink_fini(&s->sink);
+	bc_unpack_destroy(s->unpack);
+	digest_ctx_destroy(s->blob_ctx);
+	return r;
+}
+
 int ld_layer_stream(const struct ld_layer_stream_options *o,
 	struct ld_layer *ret, struct err *e)
 {
-	const struct ld_layer_desc *d = o->desc;
 	struct streaming s = {.o = o};
 	char id[DIGEST_MAX_TEXT];
 	int r;
 
-	ld_progress_begin(o->progress, &d->digest, d->size);
-	r = digest_ctx_create(d->digest.algo, &s.blob_ctx);
-	if (r == 0)
-		r = bc_stream_open(o->rt, o->source, d->size, &s.stream);
-	if (r < 0)
-		(void)err_sys(e, r, "cannot begin to read it");
-	else
-		r = stream(&s, ret, e);
-	bc_stream_close(s.stream);
-	layer_sink_fini(&s.sink);
-	bc_unpack_destroy(s.unpack);
-	digest_ctx_destroy(s.blob_ctx);
+	open_part(&s);
+	ld_progress_begin(
+		o->progress, &o->desc->digest, o->desc->size, s.part.len);
+	r = try(&s, ret, e);
+	if (is_of_bytes(&s, r) && s.is_resumed && !s.is_right) {
+		log_info("what was kept of layer '%s' is of no use, it is read "
+			 "from its beginning",
+			digest_text(&o->desc->digest, id));
+		ld_progress_back(o->progress, s.done);
+		bc_part_drop(&s.part);
+		s = (struct streaming){.o = o};
+		open_part(&s);
+		r = try(&s, ret, e);
+	}
 	ld_progress_end(o->progress);
+	if (r == 0 || is_of_bytes(&s, r))
+		bc_part_drop(&s.part);
+	else
+		bc_part_keep(&s.part);
 	if (r < 0)
-		(void)err_wrap(e, "layer '%s'", digest_text(&d->digest, id));
+		(void)err_wrap(
+			e, "layer '%s'", digest_text(&o->desc->digest, id));
 	return r;
 }

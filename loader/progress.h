@@ -14,10 +14,15 @@
 
 struct ld_progress {
 	bool is_quiet, is_terminal;
+	pthread_t ticker; /* shows the line */
+	bool has_ticker;
 	/* private, under the lock */
 	pthread_mutex_t lock;
-	uint64_t start_ms, shown_ms;
+	pthread_cond_t over;
+	bool is_over; /* the ticker may end */
+	uint64_t start_ms;
 	uint64_t done, total; /* bytes of all layers begun so far */
+	uint64_t kept;        /* of done and to come: not from the network */
 	size_t layers, ended;
 	size_t shown_len; /* of the line on the terminal */
 };
@@ -27,12 +32,20 @@ void ld_progress_init(struct ld_progress *p, bool is_quiet);
 /* The line on the terminal goes; others may write there. INIT_ONLY. */
 void ld_progress_fini(struct ld_progress *p);
 
+/*
+ * The line of a p with is_terminal goes, because a signal ends the process. May
+ * be called by its handler.
+ */
+void ld_progress_wipe(void);
+
 /* All of these: p may be NULL; ANY_THREAD. */
 
-/* A layer of size bytes is read from now on. */
-void ld_progress_begin(
-	struct ld_progress *p, const struct digest *layer, uint64_t size);
+/* A layer of size bytes is read from now on; an earlier try has kept some. */
+void ld_progress_begin(struct ld_progress *p, const struct digest *layer,
+	uint64_t size, uint64_t kept);
 /* n more bytes of some layer are done. */
 void ld_progress_add(struct ld_progress *p, uint64_t n);
+/* n bytes of some layer have to be read again. */
+void ld_progress_back(struct ld_progress *p, uint64_t n);
 /* A layer is done, or will not be. */
 void ld_progress_end(struct ld_progress *p);
