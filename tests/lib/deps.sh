@@ -18,7 +18,7 @@ nix_packages=(
 	nix-bin patchelf git binutils ca-certificates podman runc
 	docker-registry skopeo python3-yaml systemd
 )
-bench_packages=(fio)
+bench_packages=(fio squashfs-tools squashfuse)
 demo_packages=(docker-registry skopeo mmdebstrap python3 jq)
 
 # need PACKAGE...: install what is missing; nothing is asked of the network

@@ -1,0 +1,167 @@
+"""The workloads over all systems, interleaved: in each round every system does
+each workload once, another one first each time."""
+import os
+import sys
+
+import content
+import link
+import systems
+from images import Images
+from measure import timed
+from workloads import HEAVY, UNITS, WORKLOADS
+
+URING = "/sys/module/fuse/parameters/enable_uring"
+NAMES = [*sorted([*WORKLOADS, "W7"])]
+FIELDS = ("cpu", "client", "anon", "rss", "peak", "per_gb", "p50_us", "p99_us", "megabytes")
+
+
+class UringOn:
+    """FUSE over io_uring allowed for the time of the run, then as it was."""
+
+    def __enter__(self):
+        self.old = None
+        try:
+            with open(URING, "r+", encoding="ascii") as f:
+                old = f.read().strip()
+                f.seek(0)
+                f.write("Y")
+            self.old = old
+        except OSError:
+            pass  # an older kernel
+
+    def __exit__(self, *exc):
+        if self.old:
+            with open(URING, "w", encoding="ascii") as f:
+                f.write(self.old)
+
+
+class FileBench:
+    """One run: programs, images, and what was measured."""
+
+    def __init__(self, args, build):
+        self.args = args
+        self.build = build
+        self.sluice = os.environ.get("SLUICE_BIN", os.path.join(build, "loader", "sluice"))
+        self.size = content.SHORT if args.short else content.FULL
+        self.folder = os.path.join(args.dir, "short" if args.short else "full")
+        self.notes = []
+        self.figures = {}  # (series, key) -> [{"value": ...}]
+        self.broken = set()
+        self.env = {**os.environ, "XDG_RUNTIME_DIR": os.path.join(self.folder, "run")}
+        os.makedirs(self.env["XDG_RUNTIME_DIR"], exist_ok=True)
+        content.make(os.path.join(self.folder, "trees"), self.size)
+        self.images = Images(self.folder, self.notes)
+        self.host = None
+        self.lists = {}
+
+    def tool(self, name):
+        return os.path.join(self.build, "tests", "bench", name)
+
+    def path(self, name):
+        return os.path.join(self.folder, "work", name)
+
+    def ref(self, kind, name):
+        return self.images.ref(kind, name).replace(self.images.registry.host, self.host, 1)
+
+    def folder_for(self, system):
+        name = f"{system.name}-{system.image}-{system.content}-{system.place}"
+        path = self.path(name.replace("/", "-").replace(" ", "-"))
+        os.makedirs(path, exist_ok=True)
+        return path
+
+    def list_for(self, system):
+        """The small files below the system's root, in one shuffled order."""
+        if system.root not in self.lists:
+            path = os.path.join(self.folder_for(system), "small.list")
+            names = [os.path.join(f, n) for f, _, ns in
+                     os.walk(os.path.join(self.images.tree, "small")) for n in ns]
+            names.sort()
+            content.random.Random(8).shuffle(names)
+            with open(path, "w", encoding="utf-8") as f:
+                f.writelines(n.replace(self.images.tree, system.root, 1) + "\n" for n in names)
+            self.lists[system.root] = path
+        return self.lists[system.root]
+
+    def note(self, text):
+        self.notes.append(text)
+        print("note:", text, file=sys.stderr)
+
+    def guard(self, system, name, do):
+        """do(); a system that fails once is left out of that workload."""
+        if (system.key, name) in self.broken:
+            return None
+        try:
+            return do()
+        except (systems.Failed, RuntimeError, OSError) as e:
+            self.broken.add((system.key, name))
+            self.note(f"{name}: {system.key}: {e}")
+            return None
+
+    def add(self, system, series, value, watch):
+        row = {"value": value}
+        row |= {k: round(getattr(watch, k), 4) for k in FIELDS if hasattr(watch, k)}
+        self.figures.setdefault((series, system.key), []).append(row)
+        print(f"{series:36} {system.key:32} {value:10.4g} {UNITS[series[:2]]}", file=sys.stderr)
+
+    def rotated(self, items, i):
+        i %= max(len(items), 1)
+        return items[i:] + items[:i]
+
+    def fill(self, system):
+        """All data into the system's cache, then a fresh mount of it."""
+        system.mount()
+        if system.lazy:
+            timed([], f"tar cf - -C {system.root} . | wc -c", shell=True)
+            system.umount()
+            system.mount()
+
+    def run(self):
+        with UringOn(), self.images.registry:
+            self.images.make()
+            self.host = self.images.registry.host
+            makers = self.wanted(systems.makers(self))
+            if set(self.args.names) & set(WORKLOADS):
+                self.run_workloads(makers)
+            if "W7" in self.args.names:
+                links = link.LINKS[1:] if self.args.short else link.LINKS
+                link.measure(self, makers, links, self.args.n)
+
+    def wanted(self, makers):
+        only = self.args.systems
+        return [m for m in makers if not only or any(w in m(self).key for w in only)]
+
+    def run_workloads(self, makers):
+        local = [m(self) for m in makers]
+        for s in local:
+            s.empty()
+        try:
+            for s in local:
+                if self.guard(s, "fill", lambda s=s: self.fill(s) or True) is None:
+                    self.broken |= {(s.key, n) for n in WORKLOADS}
+            for i in range(self.args.n):
+                for name, ways in WORKLOADS.items():
+                    if name not in self.args.names or \
+                            name in HEAVY and i >= (self.args.n + 1) // 2:
+                        continue
+                    for s in self.rotated(local, i):
+                        self.one(s, name, ways[0])
+                    self.one_empty(makers, i, name, ways[1])
+        finally:
+            for s in local:
+                self.guard(s, "umount", s.umount)
+
+    def one(self, system, name, way):
+        def do():
+            for figures in way(system, self):
+                self.add(system, *figures)
+        self.guard(system, name, do)
+
+    def one_empty(self, makers, i, name, way):
+        """From an empty cache, at places and with caches of their own."""
+        if not way:
+            return
+        for make in self.rotated(makers, i):
+            s = make(self, "image", "empty")
+            if s.lazy:
+                self.one(s, name + " empty", way)
+                self.guard(s, name, s.umount)
