@@ -353,7 +353,8 @@ static int read_manifest(
 		config, "the config", &m->config, &m->config_size, e);
 	if (ret < 0)
 		return ret;
-	if (!json_is_array(layers) || n == 0)
+	/* none at all is an empty root */
+	if (!json_is_array(layers))
 		return err_set(e, -EPROTO, "the manifest has no layers");
 	if (n > LD_MAX_LAYERS)
 		return err_set(e, -EPROTO,

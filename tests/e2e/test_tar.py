@@ -291,6 +291,18 @@ def test_docker_media_type_and_layers_of_both_kinds(cache, mnt, tmp_path):
     tools.umount(mnt)
 
 
+def test_image_without_layers_is_an_empty_root(engine, cache, mnt, tmp_path):
+    ref = f"oci:{make_layout(tmp_path / 'image', [])}:1"
+    for _ in range(2):
+        tools.mount(cache, ref, mnt, "--io-backend", engine)
+        assert os.listdir(mnt) == [] and os.stat(mnt).st_mode == 0o40755
+        s = tools.status(mnt)
+        assert s["blobs"] == [] and s["complete"] is True and s["bytes_total"] == 0
+        tools.umount(mnt)
+    p = tools.sluice("inspect", "--json", "--cache", cache, ref)
+    assert json.loads(p.stdout)["layers"] == []
+
+
 # ---- what is refused ----
 
 def refuse(image, cache, mnt, code=5):
