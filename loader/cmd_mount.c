@@ -23,6 +23,7 @@
 #include "loader/fs.h"
 #include "loader/imageref.h"
 #include "loader/json.h"
+#include "loader/mount.h"
 #include "loader/mounter.h"
 #include "loader/progress.h"
 #include "loader/status.h"
@@ -353,6 +354,9 @@ int ld_cmd_mount(struct ld_cli *c, struct err *e)
 	int ret;
 
 	ret = ld_ref_parse(c->args[0], &m.ref, e);
+	if (ret == 0)
+		ret = ld_mount_check_options(
+			(const char *)c->mount_opts.data, e);
 	if (ret == 0)
 		ret = resolve_dir(&m, e);
 	if (ret < 0 || c->dry_run)

@@ -338,12 +338,13 @@ static int mount_session(
 	return 0;
 }
 
-static int mount_args(struct fuse_args *args, const struct ld_mount_options *o,
-	int *ret_fd, struct err *e)
+/* What libfuse3 and we make of the options; nothing is opened or mounted. */
+static int make_session(struct fuse_args *args,
+	const struct ld_mount_options *o, struct fuse_session **ret,
+	struct err *e)
 {
 	static const struct fuse_lowlevel_ops no_ops;
 	struct options opts = {.allow_other = geteuid() == 0};
-	struct fuse_session *se;
 	int rc;
 
 	if (fuse_opt_add_arg(args, "sluice") != 0 ||
@@ -360,30 +361,48 @@ static int mount_args(struct fuse_args *args, const struct ld_mount_options *o,
 	}
 	if (add_options(args, &opts, o->source) < 0)
 		return err_set(e, -ENOMEM, "out of memory");
-	se = fuse_session_new(args, &no_ops, sizeof(no_ops), NULL);
-	if (!se)
+	*ret = fuse_session_new(args, &no_ops, sizeof(no_ops), NULL);
+	if (!*ret)
 		return err_set_kind(e, ERR_USAGE, -EINVAL,
 			"cannot use the mount options: %s", what_was_said());
-	rc = mount_session(se, o->dir, ret_fd, e);
-	fuse_session_destroy(se);
+	return 0;
+}
+
+/* Mount where ret_fuse_fd is wanted. */
+static int with_session(
+	const struct ld_mount_options *o, int *ret_fuse_fd, struct err *e)
+{
+	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+	struct fuse_session *se;
+	int rc;
+
+	said[0] = '\0';
+	fuse_set_log_func(keep_log);
+	rc = make_session(&args, o, &se, e);
+	if (rc == 0) {
+		if (ret_fuse_fd)
+			rc = mount_session(se, o->dir, ret_fuse_fd, e);
+		fuse_session_destroy(se);
+	}
+	fuse_set_log_func(NULL);
+	fuse_opt_free_args(&args);
 	return rc;
 }
 
 int ld_mount(const struct ld_mount_options *o, int *ret_fuse_fd, struct err *e)
 {
-	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
 	int rc = check_device(e);
 
 	if (rc == 0)
 		rc = make_room(o->dir, e);
-	if (rc < 0)
-		return rc;
-	said[0] = '\0';
-	fuse_set_log_func(keep_log);
-	rc = mount_args(&args, o, ret_fuse_fd, e);
-	fuse_set_log_func(NULL);
-	fuse_opt_free_args(&args);
-	return rc;
+	return rc < 0 ? rc : with_session(o, ret_fuse_fd, e);
+}
+
+int ld_mount_check_options(const char *opts, struct err *e)
+{
+	const struct ld_mount_options o = {.source = "none", .opts = opts};
+
+	return with_session(&o, NULL, e);
 }
 
 /* ---- unmounting ---- */

@@ -22,6 +22,11 @@ struct ld_mount_options {
  * replaced; anything else mounted there with a live server is -EBUSY.
  */
 int ld_mount(const struct ld_mount_options *o, int *ret_fuse_fd, struct err *e);
+/*
+ * Would ld_mount take these? ERR_USAGE for those that nobody knows, by name.
+ * Opens and mounts nothing. INIT_ONLY.
+ */
+int ld_mount_check_options(const char *opts, struct err *e);
 /* lazy: MNT_DETACH. Unprivileged: fusermount3 -u. -EBUSY, -EINVAL (not a mount
  * point), -EPERM. */
 int ld_unmount(const char *dir, bool lazy, struct err *e);

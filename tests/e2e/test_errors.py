@@ -39,6 +39,15 @@ def test_names(cache, mnt, registry):
     assert "docker.io/library/debian" in fails(2, "mount", "--cache", cache, "debian", mnt)
 
 
+def test_unknown_mount_option_is_refused_before_the_image_is_looked_at(cache, mnt):
+    nobody = f"127.0.0.1:{tools.free_port()}/a/b:1"
+    for more in ([], ["-f"]):
+        line = fails(2, "mount", *more, "--cache", cache, "-o", "ro,foo=bar", nobody, mnt)
+        assert "foo=bar" in line
+    assert "auto_unmount" in fails(2, "mount", "--cache", cache, "-o", "auto_unmount", nobody, mnt)
+    assert os.listdir(cache) == []
+
+
 def test_unknown_image_and_tag(cache, mnt, registry, samples):
     assert "no/such" in fails(3, "mount", "--cache", cache, f"{registry.host}/no/such:1", mnt)
     ref = samples["edge-zstdchunked"].rsplit(":", 1)[0]
