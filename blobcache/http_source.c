@@ -272,7 +272,7 @@ int bc_http_source_open(struct bc_net *net, const struct bc_registry_options *o,
 		return err_set(e, -ENOMEM, "out of memory");
 	pthread_mutex_init(&s->lock, NULL);
 	s->src.ops = &source_ops;
-	s->src.size = size;
+	s->src.size = size == BC_SIZE_UNKNOWN ? 0 : size;
 	s->remote = &s->own;
 	s->offline_ms = o ? o->offline_ms : 0;
 	rc = own_init(s, net, url, o, e);

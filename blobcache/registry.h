@@ -54,9 +54,12 @@ int bc_registry_blob(struct bc_registry *r, const struct digest *d,
 int bc_registry_source(struct bc_registry *r, const struct digest *d,
 	uint64_t size, struct bc_source **ret, struct err *e);
 
+/* Neither known nor asked for: any answer's total length is taken. */
+#define BC_SIZE_UNKNOWN UINT64_MAX
+
 /*
  * A file behind plain http(s) without credentials (bundles). size 0: asked for
- * now. options: cert_dir and offline_ms count. BLOCKING.
+ * now; or BC_SIZE_UNKNOWN. options: cert_dir and offline_ms count. BLOCKING.
  */
 int bc_http_source_open(struct bc_net *net, const struct bc_registry_options *o,
 	const char *url, uint64_t size, struct bc_source **ret, struct err *e);

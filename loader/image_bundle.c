@@ -37,7 +37,7 @@ static bool is_dir(const char *path)
 	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* A file or a URL as source. size 0: not known. */
+/* A file or a URL as source; size as bc_http_source_open. */
 static int open_source(struct image_job *j, const char *where, uint64_t size,
 	struct bc_source **ret, struct err *e)
 {
@@ -175,7 +175,7 @@ static int where_is(struct image_job *j, const struct digest *d,
 }
 
 static int source_of_blob(struct image_job *j, struct ld_image_blob *b,
-	struct bc_source **ret, struct err *e)
+	uint64_t size, struct bc_source **ret, struct err *e)
 {
 	char where[MAX_WHERE];
 	struct err why = {0};
@@ -184,7 +184,7 @@ static int source_of_blob(struct image_job *j, struct ld_image_blob *b,
 	err = where_is(j, &b->digest, where, e);
 	if (err < 0)
 		return err;
-	err = open_source(j, where, b->source_size, ret, &why);
+	err = open_source(j, where, size, ret, &why);
 	if (err < 0) {
 		if (e)
 			*e = why;
@@ -195,10 +195,28 @@ static int source_of_blob(struct image_job *j, struct ld_image_blob *b,
 				where);
 		return err;
 	}
-	b->source_size = (*ret)->size;
-	if (b->size == 0)
-		b->size = b->source_size;
 	return 0;
+}
+
+/*
+ * How large a blob is at its place is said by nobody but the place: it is asked
+ * to see whether the blob is there, and never written down, or one that has cut
+ * blobs would spoil later mounts from a good one.
+ */
+static int find_blob(struct image_job *j, struct ld_image_blob *b,
+	struct bc_source **ret, struct err *e)
+{
+	int err = source_of_blob(j, b, 0, ret, e);
+
+	if (err == 0 && b->size == 0)
+		b->size = (*ret)->size; /* only shown to people */
+	return err;
+}
+
+static int find_known_blob(struct image_job *j, struct ld_image_blob *b,
+	struct bc_source **ret, struct err *e)
+{
+	return source_of_blob(j, b, BC_SIZE_UNKNOWN, ret, e);
 }
 
 /* ---- bootstrap -> image ---- */
@@ -237,9 +255,8 @@ static int build(struct image_job *j, const struct buf *boot, struct err *e)
 	ret = image_rafs_list(j, &r, e);
 	if (ret == 0)
 		ret = image_rafs_take(j, &r, &index, &maps, e);
-	/* the record holds the sizes that the sources turn out to have */
 	if (ret == 0)
-		ret = image_blobs_open(j, maps, source_of_blob, e);
+		ret = image_blobs_open(j, maps, find_blob, e);
 	if (ret == 0)
 		ret = image_rafs_save(j, &index, e);
 	buf_fini(&index);
@@ -258,7 +275,7 @@ static int prepare_from_record(struct image_job *j, struct err *e)
 		return 1;
 	if (ret < 0)
 		return out_of_memory(e);
-	return image_blobs_open(j, maps, source_of_blob, e);
+	return image_blobs_open(j, maps, find_known_blob, e);
 }
 
 int image_bundle_prepare(struct image_job *j, struct err *e)

@@ -197,6 +197,23 @@ def test_bundle_over_http_and_blobs_elsewhere(rafs_truth, cache, mnt, tmp_path):
         tools.umount(mnt)
 
 
+def test_place_with_cut_blobs_spoils_no_later_mount(rafs_truth, cache, mnt, tmp_path):
+    good, bad = (tools.copy_tree(f"{SAMPLES}/rafs/v6-zstd", tmp_path / n) for n in ("good", "bad"))
+    for blob in os.listdir(bad / "blobs"):
+        os.truncate(bad / "blobs" / blob, 5000)
+    with tools.Nginx(tmp_path / "n1", bad) as web:
+        tools.mount(cache, f"http://{web.host}/bootstrap", mnt)
+        with pytest.raises(OSError):
+            trees.scan(mnt)
+        tools.umount(mnt)
+    with tools.Nginx(tmp_path / "n2", good) as web:
+        tools.mount(cache, f"http://{web.host}/bootstrap", mnt)
+        got, want = trees.scan(mnt), dict(rafs_truth)
+        got.pop(b""), want.pop(b"")
+        assert trees.differences(got, want) == []
+        tools.umount(mnt)
+
+
 @pytest.mark.parametrize("image,word", [
     ("rafs/v6-encrypted/bootstrap", "encrypted"),
     ("v3/nodata/bootstrap", "v3"),
