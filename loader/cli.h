@@ -22,6 +22,9 @@ enum ld_cmd {
 	LD_CMD_INSPECT = 8,
 };
 
+/* Ways into the kernel; driver.h. */
+enum ld_driver { LD_DRIVER_AUTO, LD_DRIVER_FUSE, LD_DRIVER_EROFS };
+
 #define LD_CLI_MAX_OPTION 4352 /* of one option in -o, with the NUL */
 #define LD_CLI_MAX_ARGS 2
 
@@ -35,6 +38,7 @@ struct ld_cli {
 	char *log, *cache, *platform, *authfile, *cert_dir, *blobs;
 	unsigned workers; /* 0: not said */
 	enum rt_backend backend;
+	enum ld_driver driver;
 	bool wants_uring_transport;
 	uint32_t offline_ms;   /* bc_registry_options */
 	struct buf mount_opts; /* of -o, ours taken out; NUL-terminated */

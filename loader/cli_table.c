@@ -90,9 +90,13 @@ static int set_backend(struct ld_cli *c, const char *value, struct err *e)
 
 static int set_driver(struct ld_cli *c, const char *value, struct err *e)
 {
-	if (is(value, "erofs"))
-		return not_yet("driver", value, e);
-	if (!is(value, "auto") && !is(value, "fuse"))
+	if (is(value, "auto"))
+		c->driver = LD_DRIVER_AUTO;
+	else if (is(value, "fuse"))
+		c->driver = LD_DRIVER_FUSE;
+	else if (is(value, "erofs"))
+		c->driver = LD_DRIVER_EROFS;
+	else
 		return bad_value("driver", value, "auto, fuse or erofs", e);
 	return 0;
 }
@@ -200,8 +204,10 @@ const struct ld_cli_option ld_cli_options[] = {
 	{"io-backend", 0, "ENGINE", MOUNT,
 		"auto, uring or threads: how files are read", 0, false,
 		set_backend},
-	{"driver", 0, "DRIVER", MOUNT, "auto, fuse or erofs", 0, false,
-		set_driver},
+	{"driver", 0, "DRIVER", MOUNT,
+		"auto, fuse or erofs: who shows the tree, this program\n"
+		"or the kernel (root, Linux 6.12)",
+		0, false, set_driver},
 	{"transport", 0, "WAY", MOUNT,
 		"auto, uring or dev: how FUSE requests arrive", 0, false,
 		set_transport},

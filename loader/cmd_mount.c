@@ -20,11 +20,10 @@
 #include "loader/cmd.h"
 #include "loader/control.h"
 #include "loader/daemon.h"
-#include "loader/fs.h"
+#include "loader/driver.h"
 #include "loader/imageref.h"
 #include "loader/json.h"
 #include "loader/mount.h"
-#include "loader/mounter.h"
 #include "loader/progress.h"
 #include "loader/status.h"
 #include "loader/work.h"
@@ -32,6 +31,7 @@
 #include "runtime/base/util.h"
 
 #define LOG_TOPIC "mount"
+#define MAX_STATUS (16u << 20)
 
 struct mount {
 	struct ld_cli *cli;
@@ -42,8 +42,9 @@ struct mount {
 	struct ld_control *control;
 	struct ld_work work;
 	struct ld_image image;
-	struct ld_session *session;
+	struct ld_driven driven;
 	bool has_image, is_mounted;
+	bool is_left; /* the mount needs no process, this one ends */
 	int signal_fd, epoll_fd;
 };
 
@@ -63,6 +64,16 @@ static int resolve_dir(struct mount *m, struct err *e)
 		return err_set(
 			e, ret, "the mount point '%s' is no directory", dir);
 	return ret;
+}
+
+/* Before anything is asked for. By "auto" either driver has to take them. */
+static int check_options(const struct ld_cli *c, struct err *e)
+{
+	const char *opts = (const char *)c->mount_opts.data;
+
+	if (c->driver == LD_DRIVER_EROFS)
+		return ld_erofs_check_options(opts, e);
+	return ld_mount_check_options(opts, e);
 }
 
 /* ---- signals ---- */
@@ -168,23 +179,25 @@ static int open_log(struct mount *m, struct err *e)
 
 static int mount_it(struct mount *m, struct err *e)
 {
-	struct ld_mount_options o = {
-		.dir = m->dir,
-		.source = m->image.name,
-		.opts = (const char *)m->cli->mount_opts.data,
-	};
-	struct ld_session_options s = {
-		.rt = m->work.rt,
-		.image = &m->image,
-		.owner_uid = geteuid(),
+	struct ld_driver_options o = {
+		.want = m->cli->driver,
+		.mounter = &m->mounter,
+		.store = m->work.store,
+		.mount.dir = m->dir,
+		.mount.source = m->image.name,
+		.mount.opts = (const char *)m->cli->mount_opts.data,
+		.mount.stale = ld_control_stale(m->control),
+		.session.rt = m->work.rt,
+		.session.image = &m->image,
+		.session.owner_uid = geteuid(),
 	};
 	int ret;
 
-	ret = ld_mounter_mount(&m->mounter, &o, &s.fuse_fd, e);
-	if (ret < 0)
-		return ret;
-	m->is_mounted = true;
-	return ld_session_start(&s, &m->session, e);
+	ret = ld_driver_mount(&o, &m->driven, e);
+	m->is_mounted = m->driven.is_mounted;
+	if (ret == 0)
+		ld_control_set_mount(m->control, &m->driven.id);
+	return ret;
 }
 
 static int prepare_image(struct mount *m, struct err *e)
@@ -209,6 +222,47 @@ static int prepare_image(struct mount *m, struct err *e)
 	return ret;
 }
 
+static json_t *status_json(struct mount *m)
+{
+	bool is_served = m->driven.session != NULL;
+	struct ld_status_of s = {
+		.image = &m->image,
+		.session = m->driven.session,
+		.rt = m->work.rt,
+		.net = m->work.net,
+		.driver = m->driven.name,
+		.driver_reason = m->driven.reason,
+		.transport = is_served ? "dev" : NULL,
+		.transport_reason = is_served ? "works everywhere"
+	                                      : "the image is complete, the "
+	                                        "kernel reads it alone",
+	};
+
+	return ld_status_json(&s);
+}
+
+/* The kernel has all it needs: the run file speaks for the mount from now on.
+ */
+static int leave(struct mount *m, struct err *e)
+{
+	json_t *o = status_json(m);
+	struct buf b;
+	int ret;
+
+	buf_init(&b, MAX_STATUS);
+	ret = ld_status_forget_process(o);
+	if (ret == 0)
+		ret = ld_json_write(o, JSON_COMPACT, &b);
+	json_decref(o);
+	if (ret < 0)
+		(void)err_sys(e, ret, "cannot write down what was mounted");
+	else
+		ret = ld_control_leave(m->control, &b, e);
+	buf_fini(&b);
+	m->is_left = ret == 0;
+	return ret;
+}
+
 static int start(struct mount *m, struct err *e)
 {
 	int ret;
@@ -219,7 +273,7 @@ static int start(struct mount *m, struct err *e)
 		ret = ld_mounter_start(&m->mounter, e);
 	if (ret == 0)
 		ret = ld_control_create(m->dir, m->ref.canonical,
-			ld_mount_is_ours(m->dir), &m->control, e);
+			ld_control_is_ours(m->dir), &m->control, e);
 	if (ret == 0)
 		ret = ld_daemon_drop_privileges(e);
 	if (ret == 0)
@@ -228,6 +282,8 @@ static int start(struct mount *m, struct err *e)
 		ret = prepare_image(m, e);
 	if (ret == 0)
 		ret = mount_it(m, e);
+	if (ret == 0 && !m->driven.session && !m->cli->foreground)
+		return leave(m, e);
 	if (ret == 0)
 		ret = ld_control_listen(m->control, e);
 	if (ret == 0)
@@ -239,22 +295,11 @@ static int start(struct mount *m, struct err *e)
 
 static void answer(void *arg, const char *word, struct buf *out)
 {
-	struct mount *m = arg;
-	struct ld_status_of s = {
-		.image = &m->image,
-		.session = m->session,
-		.rt = m->work.rt,
-		.net = m->work.net,
-		.driver = "fuse",
-		.driver_reason = "works everywhere",
-		.transport = "dev",
-		.transport_reason = "works everywhere",
-	};
 	json_t *o;
 
 	if (strcmp(word, "status") != 0)
 		return;
-	o = ld_status_json(&s);
+	o = status_json(arg);
 	(void)ld_json_write(o, JSON_COMPACT, out); /* else empty: no answer */
 	json_decref(o);
 }
@@ -277,7 +322,7 @@ static void serve(struct mount *m)
 {
 	struct epoll_event ev;
 
-	while (m->is_mounted && ld_session_wait(m->session, m->epoll_fd) == 1) {
+	while (m->is_mounted && ld_driver_wait(&m->driven, m->epoll_fd) == 1) {
 		if (epoll_wait(m->epoll_fd, &ev, 1, 0) != 1)
 			continue;
 		if (ev.data.fd == m->signal_fd)
@@ -304,13 +349,10 @@ static void finish(struct mount *m)
 {
 	struct err e = {0};
 
-	if (m->is_mounted &&
+	if (m->is_mounted && !m->is_left &&
 		ld_mounter_unmount(&m->mounter, m->dir, true, &e) < 0)
 		log_warn("%s", e.text);
-	if (m->session) {
-		ld_session_stop(m->session);
-		ld_session_destroy(m->session);
-	}
+	ld_driver_stop(&m->driven);
 	if (m->has_image)
 		ld_image_fini(&m->image);
 	ld_work_stop(&m->work);
@@ -330,7 +372,8 @@ static int run(struct mount *m, struct err *e)
 		log_info("'%s' is mounted at '%s'", m->image.name, m->dir);
 		log_echo(false, LOG_LEVEL_ERROR);
 		ld_daemon_ready(&m->daemon);
-		serve(m);
+		if (!m->is_left)
+			serve(m);
 	} else {
 		log_echo(false, LOG_LEVEL_ERROR);
 		if (!m->cli->foreground || m->cli->log)
@@ -355,8 +398,7 @@ int ld_cmd_mount(struct ld_cli *c, struct err *e)
 
 	ret = ld_ref_parse(c->args[0], &m.ref, e);
 	if (ret == 0)
-		ret = ld_mount_check_options(
-			(const char *)c->mount_opts.data, e);
+		ret = check_options(c, e);
 	if (ret == 0)
 		ret = resolve_dir(&m, e);
 	if (ret < 0 || c->dry_run)

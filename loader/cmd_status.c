@@ -60,7 +60,11 @@ static int status_of(const char *name, bool as_json, struct err *e)
 
 static int print_run(void *arg, const struct ld_run *r)
 {
-	(void)printf("%-8ld %s %s%s\n", (long)r->pid, r->dir, r->image,
+	char pid[24] = "-";
+
+	if (r->pid > 0)
+		(void)snprintf(pid, sizeof(pid), "%ld", (long)r->pid);
+	(void)printf("%-8s %s %s%s\n", pid, r->dir, r->image,
 		r->is_ready ? "" : " (being mounted)");
 	return 0;
 }
@@ -70,9 +74,10 @@ static int add_run(void *arg, const struct ld_run *r)
 	json_t *list = arg;
 
 	return json_array_append_new(list,
-		       json_pack("{s:s, s:s, s:I, s:b}", "dir", r->dir, "image",
-			       r->image, "pid", (json_int_t)r->pid, "ready",
-			       (int)r->is_ready)) < 0
+		       json_pack("{s:s, s:s, s:o, s:b}", "dir", r->dir, "image",
+			       r->image, "pid",
+			       r->pid > 0 ? json_integer(r->pid) : json_null(),
+			       "ready", (int)r->is_ready)) < 0
 	               ? -ENOMEM
 	               : 0;
 }

@@ -30,7 +30,7 @@ static int open_process(const char *dir)
 	if (ld_control_find(dir, &r, NULL) < 0)
 		return -1;
 	/* the run file is locked by it, so the number is still its own */
-	fd = (int)syscall(SYS_pidfd_open, r.pid, 0);
+	fd = r.pid > 0 ? (int)syscall(SYS_pidfd_open, r.pid, 0) : -1;
 	ld_run_fini(&r);
 	return fd;
 }
@@ -86,16 +86,21 @@ int ld_cmd_umount(struct ld_cli *c, struct err *e)
 	ret = ld_control_resolve(c->args[0], dir, e);
 	if (ret < 0)
 		return ret;
-	if (!ld_mount_is_ours(dir))
+	if (!ld_control_is_ours(dir))
 		return err_set(e, -EINVAL,
 			"'%s' is no mount of sluice, nothing was unmounted",
 			dir);
 	process = open_process(dir);
 	ret = ld_unmount(dir, false, e);
-	if (ret == -EBUSY && c->lazy)
+	if (ret == -EBUSY && c->lazy) {
 		/* it ends by itself when the last user has gone */
-		return ld_unmount(dir, true, e);
+		ret = ld_unmount(dir, true, e);
+		ld_control_sweep();
+		return ret;
+	}
 	if (ret < 0)
 		return ret;
-	return wait_for_end(process, dir, e);
+	ret = wait_for_end(process, dir, e);
+	ld_control_sweep(); /* what no process takes away */
+	return ret;
 }

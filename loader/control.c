@@ -35,6 +35,9 @@ struct ld_control {
 	char *mount_dir, *image;                            /* owned */
 	int run_fd;                                         /* locked */
 	int listen_fd;                                      /* -1 until ready */
+	struct ld_mount_id mount; /* ours, or one whose process died */
+	bool is_stale;            /* the latter */
+	bool is_left;             /* the run file stays behind */
 };
 
 static int make_place(char ret[CONTROL_PATH_LEN], struct err *e)
@@ -56,11 +59,33 @@ static int make_place(char ret[CONTROL_PATH_LEN], struct err *e)
 
 /* ---- the run file ---- */
 
-static int write_run_file(struct ld_control *c, bool is_ready)
+/* status: of a mount that needs no process; NULL: of this process. */
+static json_t *run_json(
+	const struct ld_control *c, bool is_ready, const struct buf *status)
 {
-	json_t *o = json_pack("{s:i, s:s, s:s, s:I, s:b}", "version",
+	json_t *o = json_pack("{s:i, s:s, s:s, s:o, s:b}", "version",
 		CONTROL_RUN_VERSION, "dir", c->mount_dir, "image", c->image,
-		"pid", (json_int_t)getpid(), "ready", (int)is_ready);
+		"pid", status ? json_null() : json_integer(getpid()), "ready",
+		(int)is_ready);
+	int bad = o ? 0 : -1;
+
+	if (c->mount.id)
+		bad |= json_object_set_new(
+			o, "mount", control_mount_json(&c->mount));
+	if (status)
+		bad |= json_object_set_new(o, "status",
+			json_stringn((const char *)status->data, status->len));
+	if (bad) {
+		json_decref(o);
+		return NULL;
+	}
+	return o;
+}
+
+static int write_run_file(
+	struct ld_control *c, bool is_ready, const struct buf *status)
+{
+	json_t *o = run_json(c, is_ready, status);
 	struct buf b;
 	ssize_t n;
 	int ret;
@@ -114,6 +139,19 @@ static int judge_holder(
 	return is_detached ? 0 : -EBUSY;
 }
 
+/* Does an unlocked run file still speak for a mount? */
+static bool has_mount(int fd)
+{
+	struct ld_run r;
+	bool has;
+
+	if (control_read_run_file(fd, &r) < 0)
+		return false;
+	has = ld_mount_id_is_below(&r.mount, r.dir);
+	ld_run_fini(&r);
+	return has;
+}
+
 /*
  * Take away what dead processes left. Whoever is about to lock one of these
  * files sees that its name is gone and starts again.
@@ -139,7 +177,7 @@ static void sweep(const char *place)
 		if (fcntl(fd, F_OFD_SETLK, &lock) == 0 && fstat(fd, &a) == 0 &&
 			fstatat(dirfd(dir), d->d_name, &b,
 				AT_SYMLINK_NOFOLLOW) == 0 &&
-			a.st_ino == b.st_ino) {
+			a.st_ino == b.st_ino && !has_mount(fd)) {
 			(void)unlinkat(dirfd(dir), d->d_name, 0);
 			memcpy(ext, ".sock", sizeof(".sock"));
 			(void)unlinkat(dirfd(dir), d->d_name, 0);
@@ -148,6 +186,40 @@ static void sweep(const char *place)
 	}
 	if (dir)
 		(void)closedir(dir);
+}
+
+void ld_control_sweep(void)
+{
+	char all[CONTROL_MAX_PLACES][CONTROL_PATH_LEN];
+	size_t i, n = control_places(all);
+
+	for (i = 0; i < n; i++)
+		if (control_is_private_dir(all[i]))
+			sweep(all[i]);
+}
+
+/*
+ * The lock is ours, but the file may speak for a mount: -EBUSY for one that is
+ * whole without a process, while a dead process' one may be replaced.
+ */
+static int judge_left(struct ld_control *c, struct err *e)
+{
+	struct ld_run r;
+	int ret = 0;
+
+	if (control_read_run_file(c->run_fd, &r) < 0)
+		return 0;
+	if (ld_mount_id_is_at(&r.mount, c->mount_dir)) {
+		c->is_stale = r.pid > 0;
+		c->mount = r.mount;
+		if (!c->is_stale) {
+			c->is_left = true;
+			ret = err_set(e, -EBUSY, "'%s' is already mounted",
+				c->mount_dir);
+		}
+	}
+	ld_run_fini(&r);
+	return ret;
 }
 
 static int claim(struct ld_control *c, bool is_mounted, struct err *e)
@@ -163,7 +235,7 @@ static int claim(struct ld_control *c, bool is_mounted, struct err *e)
 		if (fcntl(fd, F_OFD_SETLK, &lock) == 0) {
 			if (is_named(fd, c->run)) {
 				c->run_fd = fd;
-				return 0;
+				return judge_left(c, e);
 			}
 			ret = 0; /* it was removed meanwhile */
 		} else if (errno == EAGAIN || errno == EACCES) {
@@ -213,7 +285,7 @@ int ld_control_create(const char *dir, const char *image, bool is_mounted,
 		err = claim(c, is_mounted, e);
 	}
 	if (err == 0) {
-		err = write_run_file(c, false);
+		err = write_run_file(c, false, NULL);
 		if (err < 0)
 			(void)err_sys(e, err, "cannot write '%s'", c->run);
 	}
@@ -225,15 +297,43 @@ int ld_control_create(const char *dir, const char *image, bool is_mounted,
 	return 0;
 }
 
+const struct ld_mount_id *ld_control_stale(const struct ld_control *c)
+{
+	return c->is_stale ? &c->mount : NULL;
+}
+
+void ld_control_set_mount(struct ld_control *c, const struct ld_mount_id *m)
+{
+	c->mount = m ? *m : (struct ld_mount_id){0};
+	c->is_stale = false;
+}
+
+int ld_control_leave(
+	struct ld_control *c, const struct buf *status, struct err *e)
+{
+	int ret = write_run_file(c, true, status);
+
+	if (ret < 0)
+		return err_sys(e, ret, "cannot write '%s'", c->run);
+	c->is_left = true;
+	return 0;
+}
+
 void ld_control_destroy(struct ld_control *c)
 {
+	bool is_left;
+
 	if (!c)
 		return;
 	if (c->listen_fd >= 0)
 		(void)close(c->listen_fd);
+	/* a dead process' mount that was not replaced still needs its name */
+	is_left = c->is_left ||
+	          (c->is_stale && ld_mount_id_is_at(&c->mount, c->mount_dir));
 	if (c->run_fd >= 0 && is_named(c->run_fd, c->run)) {
 		(void)unlink(c->sock);
-		(void)unlink(c->run);
+		if (!is_left)
+			(void)unlink(c->run);
 	}
 	if (c->run_fd >= 0)
 		(void)close(c->run_fd);
@@ -258,7 +358,7 @@ int ld_control_listen(struct ld_control *c, struct err *e)
 	if (bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 ||
 		chmod(c->sock, 0600) < 0 || listen(fd, 16) < 0)
 		return err_sys(e, -errno, "cannot listen on '%s'", c->sock);
-	ret = write_run_file(c, true);
+	ret = write_run_file(c, true, NULL);
 	if (ret < 0)
 		return err_sys(e, ret, "cannot write '%s'", c->run);
 	c->listen_fd = take_fd(&fd);

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "loader/mount_id.h"
 #include "runtime/base/buf.h"
 #include "runtime/base/err.h"
 
@@ -28,6 +29,19 @@ struct ld_control;
  */
 int ld_control_create(const char *dir, const char *image, bool is_mounted,
 	struct ld_control **ret, struct err *e);
+/*
+ * What the run file says of a mount of the driver "erofs" whose process has
+ * died, if it is still there: then that may be replaced. NULL: none.
+ */
+const struct ld_mount_id *ld_control_stale(const struct ld_control *c);
+/* What is mounted by now; NULL: what FUSE mounts show by themselves. */
+void ld_control_set_mount(struct ld_control *c, const struct ld_mount_id *m);
+/*
+ * No process is needed any more: the run file stays and speaks for the mount.
+ * status is the answer to "status" from now on.
+ */
+int ld_control_leave(
+	struct ld_control *c, const struct buf *status, struct err *e);
 /* The mount is there: listen. */
 int ld_control_listen(struct ld_control *c, struct err *e);
 /* The listening socket, for poll; non-blocking. */
@@ -40,20 +54,25 @@ int ld_control_fd(const struct ld_control *c);
 void ld_control_serve(struct ld_control *c,
 	void (*answer)(void *arg, const char *word, struct buf *out),
 	void *arg);
-/* Removes run file and socket, unless they are another process' by now. */
+/*
+ * Removes run file and socket, unless they are another process' by now, or have
+ * to speak for a mount.
+ */
 void ld_control_destroy(struct ld_control *c);
 
 /* ---- the other side ---- */
 
 struct ld_run {
 	char *dir, *image; /* owned */
-	pid_t pid;
+	pid_t pid;         /* 0: no process is needed */
 	bool is_ready;
+	struct ld_mount_id mount; /* id 0: a FUSE mount, or of another boot */
+	char *status;             /* owned; NULL: ask the process */
 };
 
 /*
  * The live mount at dir (absolute, resolved). -ENOENT if no process of ours
- * serves it.
+ * serves it, nor did one leave it behind whole.
  */
 int ld_control_find(const char *dir, struct ld_run *ret, struct err *e);
 void ld_run_fini(struct ld_run *r);
@@ -63,6 +82,11 @@ int ld_control_list(int (*each)(void *arg, const struct ld_run *r), void *arg,
 /* Ask the mount at dir. BLOCKING, 10 s at most. */
 int ld_control_ask(
 	const char *dir, const char *word, struct buf *out, struct err *e);
+
+/* Is what lies on top of dir a mount of ours, dead or alive? */
+bool ld_control_is_ours(const char *dir);
+/* Take away what speaks for mounts that are gone. */
+void ld_control_sweep(void);
 
 /*
  * dir with every symlink resolved, into ret (4096 bytes), without asking the

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "loader/control_int.h"
+#include "loader/mount.h"
 #include "runtime/base/cleanup.h"
 #include "runtime/base/digest.h"
 #include "runtime/base/mem.h"
@@ -85,32 +86,92 @@ int ld_control_resolve(const char *dir, char *ret, struct err *e)
 	return 0;
 }
 
+/* Mounts of another boot are gone, whatever has their number now. */
+static void boot_id(char ret[40])
+{
+	struct buf b;
+
+	ret[0] = '\0';
+	buf_init(&b, 39);
+	if (buf_read_file(&b, AT_FDCWD, "/proc/sys/kernel/random/boot_id") ==
+		0) {
+		memcpy(ret, b.data, b.len);
+		ret[b.len] = '\0';
+		ret[strcspn(ret, "\n")] = '\0';
+	}
+	buf_fini(&b);
+}
+
+json_t *control_mount_json(const struct ld_mount_id *m)
+{
+	char boot[40];
+
+	boot_id(boot);
+	return json_pack("{s:I, s:I, s:i, s:i, s:s}", "id", (json_int_t)m->id,
+		"namespace", (json_int_t)m->ns, "major", (int)m->dev_major,
+		"minor", (int)m->dev_minor, "boot", boot);
+}
+
+static void read_mount(const json_t *o, struct ld_mount_id *ret)
+{
+	const char *boot = json_string_value(json_object_get(o, "boot"));
+	char now[40];
+
+	boot_id(now);
+	if (!boot || !now[0] || strcmp(boot, now) != 0)
+		return;
+	*ret = (struct ld_mount_id){
+		.id = (uint64_t)json_integer_value(json_object_get(o, "id")),
+		.ns = (uint64_t)json_integer_value(
+			json_object_get(o, "namespace")),
+		.dev_major = (unsigned)json_integer_value(
+			json_object_get(o, "major")),
+		.dev_minor = (unsigned)json_integer_value(
+			json_object_get(o, "minor")),
+	};
+}
+
+static int read_run(const json_t *o, struct ld_run *r)
+{
+	const char *dir = json_string_value(json_object_get(o, "dir"));
+	const char *image = json_string_value(json_object_get(o, "image"));
+	const json_t *status = json_object_get(o, "status");
+	const json_t *pid = json_object_get(o, "pid");
+
+	r->pid = (pid_t)json_integer_value(pid);
+	r->is_ready = json_is_true(json_object_get(o, "ready"));
+	if (!dir || !image || (r->pid <= 0 && !json_is_null(pid)))
+		return -EPROTO;
+	read_mount(json_object_get(o, "mount"), &r->mount);
+	r->dir = mem_strdup(dir);
+	r->image = mem_strdup(image);
+	if (json_is_string(status))
+		r->status = mem_strdup(json_string_value(status));
+	return r->dir && r->image && (r->status || !status) ? 0 : -ENOMEM;
+}
+
 int control_read_run_file(int fd, struct ld_run *ret)
 {
-	char text[3 * 4096];
 	struct ld_run r = {0};
-	const char *dir, *image;
+	char path[40];
+	struct buf b;
 	json_t *o;
-	ssize_t n;
+	int rc;
 
-	n = pread(fd, text, sizeof(text), 0);
-	if (n < 0)
-		return -errno;
-	o = json_loadb(text, (size_t)n, 0, NULL);
-	dir = json_string_value(json_object_get(o, "dir"));
-	image = json_string_value(json_object_get(o, "image"));
-	r.pid = (pid_t)json_integer_value(json_object_get(o, "pid"));
-	r.is_ready = json_is_true(json_object_get(o, "ready"));
-	if (!dir || !image || r.pid <= 0) {
-		json_decref(o);
-		return -EPROTO;
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	buf_init(&b, CONTROL_MAX_RUN_FILE);
+	rc = buf_read_file(&b, AT_FDCWD, path);
+	if (rc < 0) {
+		buf_fini(&b);
+		return rc;
 	}
-	r.dir = mem_strdup(dir);
-	r.image = mem_strdup(image);
+	o = json_loadb((char *)b.data, b.len, 0, NULL);
+	buf_fini(&b);
+	rc = read_run(o, &r);
 	json_decref(o);
-	if (!r.dir || !r.image) {
+	if (rc < 0) {
 		ld_run_fini(&r);
-		return -ENOMEM;
+		return rc;
 	}
 	*ret = r;
 	return 0;
@@ -120,6 +181,7 @@ void ld_run_fini(struct ld_run *r)
 {
 	mem_free(r->dir);
 	mem_free(r->image);
+	mem_free(r->status);
 	*r = (struct ld_run){0};
 }
 
@@ -161,19 +223,59 @@ int control_send_all(int fd, const void *p, size_t n)
 
 /* ---- the other side ---- */
 
-/* The run file at path if its process lives; -ENOENT otherwise. */
-static int read_live(int dirfd, const char *path, struct ld_run *ret)
+static bool is_locked(int fd)
 {
 	struct flock lock = {.l_type = F_WRLCK};
+
+	return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
+/*
+ * The run file at path if its process lives, or if none is needed and the mount
+ * is there; -ENOENT otherwise.
+ */
+static int read_live(int dirfd, const char *path, struct ld_run *ret)
+{
 	CLEANUP_FD int fd = -1;
+	struct ld_run r = {0};
 	struct stat st;
 
 	fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
+		control_read_run_file(fd, &r) < 0)
 		return -ENOENT;
-	if (fcntl(fd, F_OFD_GETLK, &lock) < 0 || lock.l_type == F_UNLCK)
-		return -ENOENT; /* left by a dead process */
-	return control_read_run_file(fd, ret) < 0 ? -ENOENT : 0;
+	if (is_locked(fd) ||
+		(r.pid == 0 && ld_mount_id_is_at(&r.mount, r.dir))) {
+		*ret = r;
+		return 0;
+	}
+	ld_run_fini(&r); /* left by a dead process */
+	return -ENOENT;
+}
+
+bool ld_control_is_ours(const char *dir)
+{
+	char all[CONTROL_MAX_PLACES][CONTROL_PATH_LEN], path[CONTROL_PATH_LEN];
+	size_t i, n = control_places(all);
+	bool is_ours = ld_mount_is_ours(dir);
+	struct ld_run r;
+	int fd;
+
+	for (i = 0; i < n && !is_ours; i++) {
+		if (!control_is_private_dir(all[i]) ||
+			control_name_in(all[i], dir, ".json", path) < 0)
+			continue;
+		fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+		if (fd < 0)
+			continue;
+		if (control_read_run_file(fd, &r) == 0) {
+			is_ours = strcmp(r.dir, dir) == 0 &&
+			          ld_mount_id_is_at(&r.mount, dir);
+			ld_run_fini(&r);
+		}
+		(void)close(fd); /* only read */
+	}
+	return is_ours;
 }
 
 /* Also where it was found, for its socket. */
@@ -269,6 +371,19 @@ static int exchange(int fd, const char *word, struct buf *out)
 	return ret;
 }
 
+/* A mount without a process: its run file knows one answer. */
+static int ask_run_file(const struct ld_run *r, const char *word,
+	struct buf *out, struct err *e)
+{
+	if (strcmp(word, "status") != 0 || !r->status)
+		return err_set(e, -ENOENT,
+			"the image at '%s' is complete, no process serves it",
+			r->dir);
+	return buf_append(out, r->status, strlen(r->status)) < 0
+	               ? err_set(e, -ENOMEM, "out of memory")
+	               : 0;
+}
+
 int ld_control_ask(
 	const char *dir, const char *word, struct buf *out, struct err *e)
 {
@@ -281,6 +396,11 @@ int ld_control_ask(
 	if (find_in(dir, &r, place) < 0)
 		return err_set_kind(e, ERR_FAILED, -ENOENT,
 			"no process of ours serves '%s'", dir);
+	if (r.pid == 0) {
+		ret = ask_run_file(&r, word, out, e);
+		ld_run_fini(&r);
+		return ret;
+	}
 	ld_run_fini(&r);
 	ret = control_name_in(place, dir, ".sock", path);
 	if (ret < 0)

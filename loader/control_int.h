@@ -2,6 +2,7 @@
 /* What both sides of the control socket share. */
 #pragma once
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/un.h>
@@ -9,7 +10,7 @@
 #include "loader/control.h"
 
 #define CONTROL_RUN_VERSION 1
-#define CONTROL_MAX_RUN_FILE 65536
+#define CONTROL_MAX_RUN_FILE (17u << 20) /* with an answer in it */
 #define CONTROL_MAX_PLACES 3
 #define CONTROL_PATH_LEN 108 /* what fits into a socket's address */
 
@@ -25,6 +26,9 @@ int control_name_in(const char *place, const char *dir, const char *suffix,
 	char ret[CONTROL_PATH_LEN]);
 /* What fd says; the caller frees it. 0, -EPROTO, -ENOMEM, -errno. */
 int control_read_run_file(int fd, struct ld_run *ret);
+
+/* For control_read_run_file to read. A new reference; NULL without memory. */
+json_t *control_mount_json(const struct ld_mount_id *m);
 
 /* path is shorter than CONTROL_PATH_LEN. */
 struct sockaddr_un control_address_of(const char *path);

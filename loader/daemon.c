@@ -317,7 +317,7 @@ static int reduce_capabilities(struct err *e)
 }
 
 /* Many blobs, many files; nothing is lost if it is not allowed. */
-static void allow_more_descriptors(void)
+void ld_daemon_allow_descriptors(void)
 {
 	struct rlimit r;
 
@@ -331,7 +331,7 @@ int ld_daemon_drop_privileges(struct err *e)
 {
 	int ret;
 
-	allow_more_descriptors();
+	ld_daemon_allow_descriptors();
 	ret = reduce_capabilities(e);
 	if (ret < 0)
 		return ret;

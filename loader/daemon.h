@@ -42,6 +42,8 @@ void ld_daemon_fill_std_fds(void);
 /* Descriptors 0 to 2 on /dev/null, for a child that says nothing itself. */
 void ld_daemon_null_std_fds(void);
 
+/* More descriptors, as far as that is allowed. */
+void ld_daemon_allow_descriptors(void);
 /*
  * For good and for every thread started later: no new privileges, no core
  * dumps or tracing, and of the capabilities only the right to read files of

@@ -65,6 +65,8 @@ static int64_t answer_init(struct ld_fs_req *r)
 		if (offered & FW_INIT_EXT)
 			offered |= (uint64_t)in->flags2 << 32;
 		r->fs->init_flags = offered & init_wants();
+		if (r->fs->serves_blobs) /* EROFS reads without page cache */
+			r->fs->init_flags |= offered & FW_ASYNC_DIO;
 		r->fs->init_done = true;
 		out.max_readahead = in->max_readahead;
 		out.flags = (uint32_t)r->fs->init_flags;
@@ -112,7 +114,7 @@ static int64_t answer_interrupt(struct ld_fs_req *r)
 enum { HAS_NAME = 1, NO_REPLY = 2, HAS_SIZE = 4 };
 
 struct op {
-	int64_t (*run)(struct ld_fs_req *r);
+	ld_fs_handler *run;
 	uint8_t arg_len; /* fixed part in front of a name */
 	uint8_t flags;
 	uint32_t max_out; /* HAS_SIZE: the most that the size may ask for */
@@ -262,7 +264,8 @@ static void count(_Atomic uint64_t *c, uint64_t n)
  */
 static int check_index(const struct ld_fs_req *r, int error)
 {
-	if (r->opcode == FW_INIT || !ld_index_is_lost(&r->fs->image->index))
+	if (r->opcode == FW_INIT || r->fs->serves_blobs ||
+		!ld_index_is_lost(&r->fs->image->index))
 		return error;
 	return error == -EINTR ? error : -EIO;
 }
@@ -284,8 +287,12 @@ void ld_fs_finish(struct ld_fs_req *r, int error, size_t len)
 
 void ld_fs_run(struct ld_fs_req *r)
 {
-	int64_t rc = op_of(r->opcode)->run(r);
+	ld_fs_handler *run = op_of(r->opcode)->run;
+	int64_t rc;
 
+	if (r->fs->serves_blobs)
+		run = ld_blobfs_handler(r->opcode, run);
+	rc = run(r);
 	if (rc == LD_FS_LATER)
 		ld_fs_hold(r);
 	else if (rc < 0)

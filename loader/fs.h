@@ -22,6 +22,9 @@ struct ld_session_options {
 	struct ld_image *image; /* borrowed; outlives the session */
 	int fuse_fd;            /* taken: /dev/fuse, mounted */
 	uint32_t owner_uid;     /* unused by the kernel; shown nowhere */
+	/* Not the tree: one file per blob, for the kernel's EROFS (blobfs.h).
+	 */
+	bool serves_blobs;
 };
 
 /*

@@ -116,6 +116,7 @@ struct ld_fs_held {
 /* Const after the handshake, but for held. */
 struct ld_fs {
 	const struct ld_image *image; /* borrowed */
+	bool serves_blobs;            /* files are blobs: blobfs.c */
 	uint64_t inode_count;
 	struct ld_fs_held held;
 	uint64_t init_flags; /* as answered; set before any other request */
@@ -178,6 +179,20 @@ int64_t ld_fs_access(struct ld_fs_req *r);
 int64_t ld_fs_open(struct ld_fs_req *r);
 int64_t ld_fs_opendir(struct ld_fs_req *r);
 int64_t ld_fs_read(struct ld_fs_req *r);
+
+/* ---- blobfs.c ---- */
+
+typedef int64_t ld_fs_handler(struct ld_fs_req *r);
+
+/* Who answers opcode where files are blobs; tree: who does where they are not.
+ */
+ld_fs_handler *ld_blobfs_handler(uint32_t opcode, ld_fs_handler *tree);
+/* What a node is: nid is the slot, size that of the device. -ESTALE. */
+int ld_blobfs_inode(
+	const struct ld_fs *fs, uint64_t nodeid, struct ld_inode_view *ret);
+/* What lies at off: the device from there on. */
+void ld_blobfs_extent(
+	const struct ld_inode_view *v, uint64_t off, struct ld_extent *ret);
 
 /* ---- fs_held.c ---- */
 

@@ -121,9 +121,14 @@ static int start_part(struct ld_fs_req *r, struct ld_fs_part *p)
 	struct ld_extent x;
 	int rc;
 
-	rc = ld_index_extent(&r->fs->image->index, &rd->view, rd->pos, &x);
-	if (rc < 0)
-		return rc;
+	if (r->fs->serves_blobs) {
+		ld_blobfs_extent(&rd->view, rd->pos, &x);
+	} else {
+		rc = ld_index_extent(
+			&r->fs->image->index, &rd->view, rd->pos, &x);
+		if (rc < 0)
+			return rc;
+	}
 	x.len = min_u64(x.len, rd->end - rd->pos);
 	if (x.len == 0)
 		return -EPROTO;
@@ -182,7 +187,8 @@ int64_t ld_fs_read(struct ld_fs_req *r)
 	unsigned i;
 	int rc;
 
-	rc = ld_fs_inode(r->fs, r->nodeid, &rd->view);
+	rc = r->fs->serves_blobs ? ld_blobfs_inode(r->fs, r->nodeid, &rd->view)
+	                         : ld_fs_inode(r->fs, r->nodeid, &rd->view);
 	if (rc < 0)
 		return rc;
 	if (!S_ISREG(rd->view.attr.mode))

@@ -69,6 +69,7 @@ enum fw_opcode {
 #define FW_EXPORT_SUPPORT (1ull << 4)
 #define FW_DO_READDIRPLUS (1ull << 13)
 #define FW_READDIRPLUS_AUTO (1ull << 14)
+#define FW_ASYNC_DIO (1ull << 15)
 #define FW_NO_OPEN_SUPPORT (1ull << 17)
 #define FW_PARALLEL_DIROPS (1ull << 18)
 #define FW_MAX_PAGES (1ull << 22)

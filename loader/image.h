@@ -92,5 +92,11 @@ int ld_image_inspect(const struct ld_image_options *o, struct rt *rt,
  * once; later calls do nothing. -EPROTO, -ENOMEM.
  */
 int ld_image_find_wanted(struct ld_image *i);
+#define LD_IMAGE_REL_LEN 320
+/*
+ * Where in the cache directory the index lies, into ret (LD_IMAGE_REL_LEN
+ * bytes). False: it is in memory alone.
+ */
+bool ld_image_index_path(const struct ld_image *i, char *ret);
 /* Closes the blobs; rt still runs. BLOCKING. */
 void ld_image_fini(struct ld_image *i);

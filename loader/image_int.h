@@ -17,7 +17,7 @@
 /* Most bytes of an index or a layer index. */
 #define IMAGE_MAX_INDEX (UINT64_C(1) << 31)
 #define IMAGE_MAX_RECORD (16u << 20)
-#define IMAGE_REL_LEN 320
+#define IMAGE_REL_LEN LD_IMAGE_REL_LEN
 
 /* One preparation, from name to image. */
 struct image_job {

@@ -39,6 +39,14 @@ enum ld_format image_format_of_name(const char *name)
 	return LD_FORMAT_UNKNOWN;
 }
 
+bool ld_image_index_path(const struct ld_image *i, char *ret)
+{
+	if (!i->index.is_mmapped)
+		return false;
+	image_rel(&i->digest, "index", ret);
+	return true;
+}
+
 /* ---- writing ---- */
 
 /* null for what is not known. */

@@ -135,7 +135,7 @@ static void release_stderr(int real, int file, bool failed)
 
 /* ---- options ---- */
 
-enum { KEY_DISCARD = 1, KEY_REFUSE, KEY_ALLOW_OTHER };
+enum { KEY_REFUSE = 1, KEY_ALLOW_OTHER };
 
 struct options {
 	bool allow_other;
@@ -143,25 +143,27 @@ struct options {
 };
 
 /* What mount(8) and fstab pass along, and what is ours to say. */
+static const char *const ignored[] = {"ro", "rw", "defaults", "auto", "noauto",
+	"nofail", "_netdev", "user", "nouser", "users", "owner", "group",
+	"default_permissions"};
+static const char *const ignored_prefixes[] = {
+	"user=", "comment=", "x-", "subtype=", "fsname="};
+
+bool ld_mount_is_ignored(const char *option)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(ignored); i++)
+		if (strcmp(option, ignored[i]) == 0)
+			return true;
+	for (i = 0; i < ARRAY_LEN(ignored_prefixes); i++)
+		if (strncmp(option, ignored_prefixes[i],
+			    strlen(ignored_prefixes[i])) == 0)
+			return true;
+	return false;
+}
+
 static const struct fuse_opt option_keys[] = {
-	FUSE_OPT_KEY("ro", KEY_DISCARD),
-	FUSE_OPT_KEY("rw", KEY_DISCARD),
-	FUSE_OPT_KEY("defaults", KEY_DISCARD),
-	FUSE_OPT_KEY("auto", KEY_DISCARD),
-	FUSE_OPT_KEY("noauto", KEY_DISCARD),
-	FUSE_OPT_KEY("nofail", KEY_DISCARD),
-	FUSE_OPT_KEY("_netdev", KEY_DISCARD),
-	FUSE_OPT_KEY("user", KEY_DISCARD),
-	FUSE_OPT_KEY("user=", KEY_DISCARD),
-	FUSE_OPT_KEY("nouser", KEY_DISCARD),
-	FUSE_OPT_KEY("users", KEY_DISCARD),
-	FUSE_OPT_KEY("owner", KEY_DISCARD),
-	FUSE_OPT_KEY("group", KEY_DISCARD),
-	FUSE_OPT_KEY("comment=", KEY_DISCARD),
-	FUSE_OPT_KEY("x-", KEY_DISCARD),
-	FUSE_OPT_KEY("default_permissions", KEY_DISCARD),
-	FUSE_OPT_KEY("subtype=", KEY_DISCARD),
-	FUSE_OPT_KEY("fsname=", KEY_DISCARD),
 	FUSE_OPT_KEY("auto_unmount", KEY_REFUSE),
 	FUSE_OPT_KEY("blkdev", KEY_REFUSE),
 	FUSE_OPT_KEY("max_read=", KEY_REFUSE),
@@ -175,8 +177,6 @@ static int take_option(
 	struct options *o = data;
 
 	switch (key) {
-	case KEY_DISCARD:
-		return 0;
 	case KEY_ALLOW_OTHER:
 		o->allow_other = true;
 		return 0;
@@ -185,8 +185,7 @@ static int take_option(
 			o->refused = mem_strdup(arg);
 		return 0;
 	default:
-		/* "x-" matches itself only, not what begins with it. */
-		return strncmp(arg, "x-", 2) == 0 ? 0 : 1;
+		return ld_mount_is_ignored(arg) ? 0 : 1;
 	}
 }
 
@@ -260,9 +259,17 @@ static int check_dir(const char *dir, struct err *e)
 	return 0;
 }
 
+static int take_away(
+	const struct ld_mountinfo *m, const char *dir, struct err *e)
+{
+	log_info("replacing '%s' at '%s', its daemon is dead", m->source, dir);
+	return ld_unmount(dir, true, e);
+}
+
 /* Something may be mounted on dir already; only our own ruins are taken away.
  */
-static int make_room(const char *dir, struct err *e)
+int ld_mount_make_room(
+	const char *dir, const struct ld_mount_id *stale, struct err *e)
 {
 	struct ld_mountinfo m;
 	unsigned i;
@@ -272,6 +279,12 @@ static int make_room(const char *dir, struct err *e)
 		rc = ld_mountinfo_of(dir, &m);
 		if (rc < 0 && rc != -ENOENT)
 			return err_sys(e, rc, "cannot read what is mounted");
+		if (rc == 0 && stale && ld_mount_id_is_at(stale, dir)) {
+			rc = take_away(&m, dir, e);
+			if (rc < 0)
+				return rc;
+			continue;
+		}
 		if (rc < 0 || strncmp(m.fstype, "fuse", 4) != 0)
 			return check_dir(dir, e);
 		if (strcmp(m.fstype, OUR_TYPE) != 0)
@@ -284,9 +297,7 @@ static int make_room(const char *dir, struct err *e)
 				"cannot mount at '%s': '%s' is mounted there "
 				"already, unmount it first",
 				dir, m.source);
-		log_info("replacing '%s' at '%s', its daemon is dead", m.source,
-			dir);
-		rc = ld_unmount(dir, true, e);
+		rc = take_away(&m, dir, e);
 		if (rc < 0)
 			return rc;
 	}
@@ -394,7 +405,7 @@ int ld_mount(const struct ld_mount_options *o, int *ret_fuse_fd, struct err *e)
 	int rc = check_device(e);
 
 	if (rc == 0)
-		rc = make_room(o->dir, e);
+		rc = ld_mount_make_room(o->dir, o->stale, e);
 	return rc < 0 ? rc : with_session(o, ret_fuse_fd, e);
 }
 

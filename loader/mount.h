@@ -7,12 +7,15 @@
 
 #include <stdbool.h>
 
+#include "loader/mount_id.h"
 #include "runtime/base/err.h"
 
 struct ld_mount_options {
 	const char *dir;    /* absolute, resolved */
 	const char *source; /* first column of /proc/mounts */
 	const char *opts;   /* what -o said, our own names taken out */
+	/* One of ours whose process is dead, by its run file; NULL: none. */
+	const struct ld_mount_id *stale;
 };
 
 /*
@@ -27,6 +30,14 @@ int ld_mount(const struct ld_mount_options *o, int *ret_fuse_fd, struct err *e);
  * Opens and mounts nothing. INIT_ONLY.
  */
 int ld_mount_check_options(const char *opts, struct err *e);
+/*
+ * What ld_mount does first: take our own ruins away from dir, and refuse it if
+ * it is no directory to mount at.
+ */
+int ld_mount_make_room(
+	const char *dir, const struct ld_mount_id *stale, struct err *e);
+/* An option that mount(8) and fstab pass along and that says nothing to us. */
+bool ld_mount_is_ignored(const char *option);
 /* lazy: MNT_DETACH. Unprivileged: fusermount3 -u. -EBUSY, -EINVAL (not a mount
  * point), -EPERM. */
 int ld_unmount(const char *dir, bool lazy, struct err *e);

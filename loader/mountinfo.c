@@ -103,7 +103,7 @@ static bool read_line(const char *p, const char *end, const char *dir,
 	dev = next_word(&p, end);
 	(void)next_word(&p, end); /* root */
 	w = next_word(&p, end);
-	if (!word_is(w, dir) || !read_number(&dev, ':', &dev_major) ||
+	if ((dir && !word_is(w, dir)) || !read_number(&dev, ':', &dev_major) ||
 		!read_number(&dev, ' ', &dev_minor))
 		return false;
 	do {
@@ -135,6 +135,37 @@ int ld_mountinfo_find(
 			rc = 0;
 		p = nl + (nl < end);
 	}
+	return rc;
+}
+
+static int find_device(const char *text, size_t len, const char *dir,
+	unsigned dev_major, unsigned dev_minor)
+{
+	const char *p = text, *end = text + len, *nl;
+	struct ld_mountinfo m;
+
+	for (; p < end; p = nl + (nl < end)) {
+		nl = memchr(p, '\n', (size_t)(end - p));
+		if (!nl)
+			nl = end;
+		if (read_line(p, nl, dir, &m) && m.dev_major == dev_major &&
+			m.dev_minor == dev_minor)
+			return 1;
+	}
+	return 0;
+}
+
+int ld_mountinfo_has(const char *dir, unsigned dev_major, unsigned dev_minor)
+{
+	struct buf b;
+	int rc;
+
+	buf_init(&b, LD_MOUNTINFO_MAX);
+	rc = buf_read_file(&b, AT_FDCWD, "/proc/self/mountinfo");
+	if (rc == 0)
+		rc = find_device(
+			(const char *)b.data, b.len, dir, dev_major, dev_minor);
+	buf_fini(&b);
 	return rc;
 }
 

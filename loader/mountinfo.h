@@ -25,3 +25,8 @@ int ld_mountinfo_find(const char *text, size_t len, const char *dir,
 	struct ld_mountinfo *ret);
 /* The same over this process' own file. Also -errno of reading it. */
 int ld_mountinfo_of(const char *dir, struct ld_mountinfo *ret);
+/*
+ * Is a mount of that device at dir, on top or below others? dir NULL: anywhere.
+ * 1, 0, or -errno.
+ */
+int ld_mountinfo_has(const char *dir, unsigned dev_major, unsigned dev_minor);

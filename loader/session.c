@@ -125,6 +125,7 @@ int ld_session_start(const struct ld_session_options *o,
 	(void)pthread_mutex_init(&s->lock, NULL);   /* cannot fail */
 	(void)pthread_cond_init(&s->changed, NULL); /* cannot fail */
 	ld_fs_init(&s->fs, o->image);
+	s->fs.serves_blobs = o->serves_blobs;
 	rc = set_nonblocking(o->fuse_fd);
 	if (rc < 0) {
 		(void)close(o->fuse_fd); /* nothing was written */

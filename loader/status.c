@@ -2,6 +2,7 @@
 /* Status of a mount as JSON and as text; see status.h. */
 #include "loader/status.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
@@ -67,11 +68,12 @@ static int set_counters(
 	json_t *o, const struct ld_status_of *s, const struct sums *sums)
 {
 	struct bc_net_stats net;
-	struct ld_session_stats fs;
+	struct ld_session_stats fs = {0};
 	int bad = 0;
 
 	bc_net_stats(s->net, &net);
-	ld_session_stats(s->session, &fs);
+	if (s->session)
+		ld_session_stats(s->session, &fs);
 	bad |= set_number(o, "bytes_total", sums->total);
 	bad |= set_number(o, "bytes_compressed", s->image->bytes_compressed);
 	bad |= set_number(o, "bytes_cached", sums->cached);
@@ -109,6 +111,21 @@ json_t *ld_status_json(const struct ld_status_of *s)
 		return NULL;
 	}
 	return o;
+}
+
+int ld_status_forget_process(json_t *o)
+{
+	static const char *const keys[] = {"pid", "workers", "transport",
+		"transport_reason", "io_backend", "io_backend_reason",
+		"bytes_fetched", "requests_http", "reads", "read_hits",
+		"read_misses", "read_errors", "verify_failures", "retries",
+		"offline"};
+	int bad = o ? 0 : -1;
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(keys) && !bad; i++)
+		bad = json_object_set_new(o, keys[i], json_null());
+	return bad ? -ENOMEM : 0;
 }
 
 /* ---- text ---- */
@@ -157,30 +174,21 @@ static void print_choice(const json_t *o, const char *label, const char *key,
 		string(o, reason));
 }
 
-void ld_status_print(const json_t *o, FILE *out)
+static void print_process(const json_t *o, FILE *out)
 {
-	const json_t *blobs = json_object_get(o, "blobs"), *b;
-	char cached[32], total[32];
-	size_t i;
-
-	(void)fprintf(out, "%-12s %s\n%-12s %s\n", "image", string(o, "image"),
-		"digest", string(o, "digest"));
-	print_choice(o, "driver", "driver", "driver_reason", out);
 	print_choice(o, "transport", "transport", "transport_reason", out);
 	print_choice(o, "engine", "io_backend", "io_backend_reason", out);
 	(void)fprintf(out, "%-12s %" PRIu64 ", %" PRIu64 " workers\n",
 		"process", number(o, "pid"), number(o, "workers"));
-	(void)fprintf(
-		out, "%-12s %" PRIu64 "\n", "entries", number(o, "entries"));
-	print_size(o, "size", "bytes_total", out);
-	print_size(o, "compressed", "bytes_compressed", out);
-	(void)fprintf(out, "%-12s %s%s\n", "cached",
-		ld_size_text(number(o, "bytes_cached"), cached),
-		json_is_true(json_object_get(o, "complete")) ? ", complete"
-							     : "");
+}
+
+static void print_counters(const json_t *o, FILE *out)
+{
+	char fetched[32];
+
 	(void)fprintf(out,
 		"%-12s %s in %" PRIu64 " requests, %" PRIu64 " retries%s\n",
-		"fetched", ld_size_text(number(o, "bytes_fetched"), cached),
+		"fetched", ld_size_text(number(o, "bytes_fetched"), fetched),
 		number(o, "requests_http"), number(o, "retries"),
 		json_is_true(json_object_get(o, "offline")) ? ", offline now"
 							    : "");
@@ -191,6 +199,32 @@ void ld_status_print(const json_t *o, FILE *out)
 		"reads", number(o, "reads"), number(o, "read_hits"),
 		number(o, "read_misses"), number(o, "read_errors"),
 		number(o, "verify_failures"));
+}
+
+void ld_status_print(const json_t *o, FILE *out)
+{
+	const json_t *blobs = json_object_get(o, "blobs"), *b;
+	bool has_process = json_is_integer(json_object_get(o, "pid"));
+	char cached[32], total[32];
+	size_t i;
+
+	(void)fprintf(out, "%-12s %s\n%-12s %s\n", "image", string(o, "image"),
+		"digest", string(o, "digest"));
+	print_choice(o, "driver", "driver", "driver_reason", out);
+	if (has_process)
+		print_process(o, out);
+	else
+		(void)fprintf(out, "%-12s none is needed\n", "process");
+	(void)fprintf(
+		out, "%-12s %" PRIu64 "\n", "entries", number(o, "entries"));
+	print_size(o, "size", "bytes_total", out);
+	print_size(o, "compressed", "bytes_compressed", out);
+	(void)fprintf(out, "%-12s %s%s\n", "cached",
+		ld_size_text(number(o, "bytes_cached"), cached),
+		json_is_true(json_object_get(o, "complete")) ? ", complete"
+							     : "");
+	if (has_process)
+		print_counters(o, out);
 	for (i = 0; i < json_array_size(blobs); i++) {
 		b = json_array_get(blobs, i);
 		(void)fprintf(out, "blob %-7zu %.19s %s, %s of %s cached\n",

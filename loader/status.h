@@ -16,7 +16,7 @@
 /* Everything borrowed. */
 struct ld_status_of {
 	struct ld_image *image;
-	const struct ld_session *session;
+	const struct ld_session *session; /* NULL: nothing is served */
 	struct rt *rt;
 	struct bc_net *net;
 	const char *driver, *driver_reason;
@@ -25,6 +25,8 @@ struct ld_status_of {
 
 /* A new reference; NULL without memory. One thread at a time. */
 json_t *ld_status_json(const struct ld_status_of *s);
+/* Null for whatever only a process knows. 0 or -ENOMEM, also of o. */
+int ld_status_forget_process(json_t *o);
 /* For people, from that object. */
 void ld_status_print(const json_t *o, FILE *out);
 

@@ -14,7 +14,7 @@ import trees
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
 SAMPLES = os.path.join(ROOT, "tests", "samples")
-ENGINES = ["uring", "threads"]
+WAYS = ["uring", "threads", "erofs"]
 
 
 def pytest_configure(config):
@@ -22,12 +22,20 @@ def pytest_configure(config):
     assert os.geteuid() == 0, "the end-to-end tests mount: run them as root"
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=WAYS)
 def engine(request):
-    """Each engine in turn; uring where it is built in and allowed."""
+    """Each engine in turn, uring where it is built in and allowed, under FUSE;
+    then the kernel's EROFS, where it can mount files, on either."""
+    if request.param == "erofs":
+        if not tools.has_erofs():
+            pytest.skip("this kernel's EROFS mounts no files")
+        tools.DRIVER = "erofs"
+        yield "uring" if tools.has_uring() else "threads"
+        tools.DRIVER = "fuse"
+        return
     if request.param == "uring" and not tools.has_uring():
         pytest.skip("no io_uring in this build or on this machine")
-    return request.param
+    yield request.param
 
 
 @pytest.fixture(scope="session")

@@ -25,8 +25,7 @@ def test_remount_fetches_nothing(samples, engine, cache, mnt):
     tools.mount(cache, by_digest, mnt, "--io-backend", engine)
     assert trees.differences(trees.scan(mnt), before) == []
     again = tools.status(mnt)
-    assert again["bytes_fetched"] == 0
-    assert again["requests_http"] == 0
+    assert not again["bytes_fetched"] and not again["requests_http"]
     assert again["complete"] is True
     tools.umount(mnt)
 

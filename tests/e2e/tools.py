@@ -11,6 +11,8 @@ import time
 BIN = os.environ.get("SLUICE_BIN", "build/main/loader/sluice")
 # Sanitizer builds are several times slower.
 TIMEOUT = 120
+# What tests mount by that do not say; the fixture engine changes it.
+DRIVER = "fuse"
 
 
 def free_port():
@@ -144,6 +146,8 @@ def sluice(*args, check=True, env=None, **kw):
 
 def mount(cache, image, mnt, *args, **kw):
     """sluice mount; stdout must stay empty."""
+    if "--driver" not in args:
+        args = ("--driver", DRIVER, *args)
     p = sluice("mount", "--cache", cache, *args, image, mnt, **kw)
     assert p.stdout == ""
     return p
@@ -202,6 +206,11 @@ def has_uring():
             return f.read().strip() == "0"
     except OSError:
         return True
+
+
+def has_erofs():
+    """Whether the kernel's EROFS mounts files: Linux 6.12."""
+    return tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= (6, 12)
 
 
 def copy_tree(src, dst):

@@ -182,7 +182,6 @@ static const struct mistake mistakes[] = {
 	{"sluice umount", "DIR", ERR_USAGE},
 	{"sluice status --bad", "--bad", ERR_USAGE},
 	{"mount.sluice a b -x", "-x", ERR_USAGE},
-	{"sluice mount --driver erofs a b", "driver=erofs", ERR_UNSUPPORTED},
 	{"sluice mount --transport uring a b", "transport=uring",
 		ERR_UNSUPPORTED},
 	{"sluice mount --prefetch all a b", "prefetch=all", ERR_UNSUPPORTED},
