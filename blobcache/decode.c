@@ -8,6 +8,7 @@
 #include "blobcache/decode.h"
 
 #include <errno.h>
+#include <libdeflate.h>
 #include <lz4.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -17,10 +18,13 @@
 #include <zstd_errors.h>
 
 #include "blobcache/map.h"
+#include "runtime/base/buf.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 
 #define GZIP_TRAILER 8
+#define GZIP_LEAST 18          /* bytes of an empty member */
+#define GZIP_BEHIND (64 << 10) /* decoded in vain at most, to be faster */
 #define WINDOW_RAW (-15)
 #define WINDOW_AUTO 47 /* gzip or zlib header, largest window */
 #define MAX_ZSTD_WINDOW_LOG 27
@@ -31,6 +35,7 @@
 struct decoder {
 	ZSTD_DCtx *zstd;
 	ZSTD_DStream *zstd_part; /* has a window */
+	struct libdeflate_decompressor *deflate;
 	z_stream inflate;
 	bool has_inflate;
 	uint8_t window[BC_DEFLATE_WINDOW]; /* unpacked from a context */
@@ -48,6 +53,7 @@ static void decoder_destroy(void *p)
 		return;
 	(void)ZSTD_freeDCtx(d->zstd); /* cannot fail */
 	(void)ZSTD_freeDStream(d->zstd_part);
+	libdeflate_free_decompressor(d->deflate);
 	if (d->has_inflate)
 		(void)inflateEnd(&d->inflate); /* a valid stream */
 	mem_free(d);
@@ -236,12 +242,61 @@ static int inflate_run(z_stream *z, bool is_raw, const uint8_t *src,
 	return r;
 }
 
+/* One whole member of size bytes; false where it is not that. */
+static bool decode_member(struct decoder *d, const uint8_t *src, size_t src_len,
+	uint8_t *dst, size_t size)
+{
+	size_t n;
+
+	if (!d->deflate)
+		d->deflate = libdeflate_alloc_decompressor();
+	return d->deflate &&
+	       libdeflate_gzip_decompress(d->deflate, src, src_len, dst, size,
+		       &n) == LIBDEFLATE_SUCCESS &&
+	       n == size;
+}
+
+/*
+ * libdeflate is two to three times as fast as zlib, but knows whole members
+ * only. Input that looks like one (the size at its end says so) is tried: as
+ * long as the group, or longer by what eStargz' writers put behind a file.
+ */
+static bool decode_gzip_fast(struct decoder *d, const uint8_t *src,
+	size_t src_len, uint8_t *dst, size_t dec_len)
+{
+	uint8_t *whole;
+	size_t size;
+	bool good;
+
+	if (src_len < GZIP_LEAST)
+		return false;
+	size = le32_at(src + src_len - 4);
+	if (size == dec_len)
+		return decode_member(d, src, src_len, dst, size);
+	if (size < dec_len || size - dec_len > GZIP_BEHIND)
+		return false;
+	whole = mem_alloc(size);
+	if (!whole)
+		return false;
+	good = decode_member(d, src, src_len, whole, size);
+	if (good && dec_len)
+		memcpy(dst, whole, dec_len);
+	mem_free(whole);
+	return good;
+}
+
+/* zlib judges whatever the fast way does not take. */
 static int decode_gzip(
 	const uint8_t *src, size_t src_len, uint8_t *dst, size_t dec_len)
 {
+	struct decoder *d = decoder_get();
 	z_stream *z;
 	int r;
 
+	if (!d)
+		return -ENOMEM;
+	if (decode_gzip_fast(d, src, src_len, dst, dec_len))
+		return 0;
 	r = inflate_begin(WINDOW_AUTO, &z);
 	return r < 0 ? r : inflate_run(z, false, src, src_len, dst, dec_len);
 }

@@ -76,6 +76,7 @@ class Images:
         if shutil.which("mksquashfs"):
             self.squashfs = once(self.path("image.squashfs"),
                                  lambda p: run("mksquashfs", self.tree, p, "-comp", "zstd",
+                                               "-Xcompression-level", "3",
                                                "-no-progress"))
         if shutil.which("nydus-image"):
             self.kinds.insert(0, RAFS)

@@ -1,4 +1,5 @@
-"""The runtime's own benchmarks, measured by bench_runtime and fio."""
+"""Benchmarks of the runtime and of decoding: measured
+by bench_runtime, bench_decode and fio."""
 import json
 import os
 import shutil
@@ -61,15 +62,28 @@ ROWS = [
     ("demand.read_prefetched", "disk read: the flood itself", "demand.read_prefetched", "1/s",
      None, None),
 ]
-NAMES = ["cached", "uncached", "fairness", "demand"]
+for SIZE in ("4k", "64k", "1m", "4m"):
+    ROWS += [(f"decode.{what}_{SIZE}", f"{SIZE}: {label}", f"decode.{what}_{SIZE}", "MB/s",
+              base and f"decode.{base}_{SIZE}", None)
+             for what, label, base in [
+                 ("zlib", "zlib, a gzip member", None),
+                 ("libdeflate", "libdeflate", "zlib"),
+                 ("gzip", "ours", "zlib"),
+                 ("gzip_more", "ours, a member that goes on", "zlib"),
+                 ("zstd_new", "zstd, a new context each time", None),
+                 ("zstd_reused", "zstd, one context", "zstd_new"),
+                 ("zstd", "ours", "zstd_new"),
+                 ("sha256", "sha256 (libcrypto)", None),
+                 ("blake3", "blake3", "sha256")]]
+NAMES = ["cached", "uncached", "fairness", "demand", "decode"]
 
 
 class Bench:
     """One run: what was measured, by series."""
 
-    def __init__(self, args, program):
+    def __init__(self, args, build):
         self.args = args
-        self.program_path = program
+        self.build = build
         self.rounds = args.n or (2 if args.short else 30)
         self.series = {}
         self.fio = shutil.which("fio")
@@ -77,8 +91,11 @@ class Bench:
     def note(self, name, value):
         self.series.setdefault(name, []).append(value)
 
-    def program(self, *words):
-        out = subprocess.run([self.program_path, *map(str, words)], check=True,
+    def tool(self, name):
+        return os.path.join(self.build, "tests", "bench", name)
+
+    def program(self, name, *words):
+        out = subprocess.run([self.tool(name), *map(str, words)], check=True,
                              stdout=subprocess.PIPE, text=True)
         for line in out.stdout.splitlines():
             name, value = line.split()
@@ -88,7 +105,7 @@ class Bench:
 
     def make(self, path):
         size = "64" if self.args.short else "1024"
-        subprocess.run([self.program_path, "make", path, size], check=True)
+        subprocess.run([self.tool("bench_runtime"), "make", path, size], check=True)
 
     def run_fio(self, name, path, ops, *more):
         out = subprocess.run(
@@ -109,12 +126,15 @@ class Bench:
         self.note(name + ".iops", job["read"]["iops"])
 
     def measure(self, name, path):
+        if name == "decode":
+            self.program("bench_decode", self.rounds)
+            return
         short = self.args.short
         reads = name in ("cached", "uncached")
         chunks = min(CHUNKS, self.rounds) if reads else 1
         for i in range(chunks):
             rounds = self.rounds // chunks + (i < self.rounds % chunks)
-            self.program(name, path, rounds, *([100] if short else []))
+            self.program("bench_runtime", name, path, rounds, *([100] if short else []))
             if not self.fio or not reads:
                 continue
             if name == "cached":
@@ -177,7 +197,7 @@ def print_table(rows):
 
 def measure(args, build, tmp):
     """The wanted of NAMES, with a file of 1 GiB in tmp; gives rounds and rows."""
-    bench = Bench(args, os.path.join(build, "tests", "bench", "bench_runtime"))
+    bench = Bench(args, build)
     if not bench.fio:
         print("fio is not installed: no figures of it", file=sys.stderr)
     path = os.path.join(tmp, "data")

@@ -12,6 +12,7 @@
 #include <zstd.h>
 
 #include "blobcache/decode.h"
+#include "runtime/base/buf.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 
@@ -239,6 +240,24 @@ static void a_gzip_member_may_go_on_behind_what_is_wanted(void **state)
 	assert_memory_equal(out, plain, 5000);
 }
 
+static void a_gzip_trailer_may_say_any_size(void **state)
+{
+	static const uint32_t sizes[] = {0, 1, PLAIN_LEN - 1, PLAIN_LEN,
+		PLAIN_LEN + 1, PLAIN_LEN + 60000, PLAIN_LEN + 70000,
+		UINT32_MAX};
+	size_t n = pack(BC_CODEC_GZIP);
+
+	for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+		put_le32(packed + n - 4, sizes[i]);
+		assert_int_equal(decode(BC_CODEC_GZIP, n, PLAIN_LEN), 0);
+		assert_memory_equal(out, plain, PLAIN_LEN);
+		assert_int_equal(out[PLAIN_LEN], 0xa5);
+		assert_int_equal(decode(BC_CODEC_GZIP, n, 70000), 0);
+		assert_memory_equal(out, plain, 70000);
+		assert_int_equal(out[70000], 0xa5);
+	}
+}
+
 static void several_gzip_members_are_one_stream(void **state)
 {
 	size_t n;
@@ -330,6 +349,7 @@ static void a_failing_allocation_is_reported_and_forgotten(void **state)
 	size_t len = pack(BC_CODEC_GZIP);
 	int r;
 
+	packed[len - 8] ^= 0xff; /* so that all ways are gone */
 	for (n = 1;; n++) {
 		bc_decode_thread_fini();
 		(void)mem_fail_nth(n, 0);
@@ -368,6 +388,7 @@ int main(void)
 			a_part_of_a_zstd_frame_is_read_up_to_what_is_wanted),
 		cmocka_unit_test(a_zstd_window_has_a_limit),
 		cmocka_unit_test(a_gzip_member_may_go_on_behind_what_is_wanted),
+		cmocka_unit_test(a_gzip_trailer_may_say_any_size),
 		cmocka_unit_test(several_gzip_members_are_one_stream),
 		cmocka_unit_test(a_zlib_stream_counts_as_gzip),
 		cmocka_unit_test(deflate_goes_on_from_a_checkpoint),
