@@ -3,7 +3,7 @@
  * What the files of the blob share: blob.c (open, close, figures), blob_read.c
  * (one read), blob_piece.c (where its bytes go), blob_run.c (fetch, decode,
  * verify, hand out), blob_store.c (the write to the cache beside it),
- * blob_sync.c (durable bits).
+ * blob_sync.c (durable bits), blob_room.c (eviction).
  *
  * Threads. A read belongs to the worker that started it. A run belongs to the
  * worker that runs its request; its job belongs to a job thread between submit
@@ -128,6 +128,7 @@ struct bc_blob {
 	bool is_closing;
 
 	struct blob_sync sync;
+	struct rt_job room; /* whose store is_evicting */
 	atomic_uint active; /* the open blob, runs, sync */
 	atomic_bool was_used;
 	struct rt_task closed;
@@ -191,6 +192,8 @@ void blob_run_stored(struct blob_run *run);
 /* rg has been verified: found by others until it is in the cache. ANY_THREAD */
 void blob_storing_add(struct bc_blob *b, struct run_group *rg);
 
+/* See that there is room in the cache for more. ANY_THREAD. */
+void blob_room_look(struct bc_blob *b);
 /* bytes were stored: see that they become durable. ANY_THREAD. */
 void blob_sync_note(struct bc_blob *b, uint64_t bytes);
 /* INIT_ONLY. */

@@ -404,6 +404,7 @@ static int read_start(struct bc_read *r, unsigned rounds, bool distrust)
 	br->distrust = distrust;
 	br->generation = bc_cachefile_generation(&b->file);
 	make_parts(br, first, count);
+	bc_cachefile_touch(&b->file, first, count);
 	missing = count_missing(br);
 	if (rounds == 0 && r->pos == r->off)
 		atomic_fetch_add(missing ? &b->misses : &b->hits, 1);
@@ -454,6 +455,7 @@ static int read_inline(struct bc_read *r)
 			bc_cachefile_generation(file) != generation)
 			return -EAGAIN;
 	}
+	bc_cachefile_touch(file, first, count);
 	atomic_fetch_add(&r->blob->hits, 1);
 	blob_read_fill_gaps(r);
 	return 0;

@@ -12,6 +12,7 @@
 #include <errno.h>
 
 #include "blobcache/blob_int.h"
+#include "blobcache/evict.h"
 #include "runtime/base/log.h"
 #include "runtime/base/util.h"
 
@@ -71,12 +72,14 @@ static void store_finish(struct blob_run *run)
 	for (i = 0; i < run->count; i++)
 		if (run->groups[i].mem)
 			group_finish(run, &run->groups[i]);
-	if (run->stored)
+	if (run->stored) {
+		bc_store_note(run->blob->store, run->stored);
 		blob_sync_note(run->blob, run->stored);
+	}
+	blob_room_look(run->blob);
 	blob_run_stored(run);
 }
 
-/* r: what a write came to; 0: nothing was tried, the disk is too full. */
 static void warn_store(struct bc_blob *b, int r)
 {
 	bool is_due;
@@ -84,11 +87,7 @@ static void warn_store(struct bc_blob *b, int r)
 	(void)pthread_mutex_lock(&b->lock);
 	is_due = log_ratelimit(&b->warned_store_ms, WARN_INTERVAL_MS);
 	(void)pthread_mutex_unlock(&b->lock);
-	if (is_due && r == 0)
-		log_warn("less than 5 %% is free where the cache '%s' lies, "
-			 "going on without caching",
-			bc_store_path(b->store));
-	else if (is_due)
+	if (is_due)
 		log_warn("cannot write to the cache '%s' (error %d), going on "
 			 "without caching",
 			bc_store_path(b->store), -r);

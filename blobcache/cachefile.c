@@ -110,8 +110,7 @@ fail:
 	return r;
 }
 
-/* Both files are there and fit the map and each other. */
-static int attach(struct bc_cachefile *c, int dir)
+int cachefile_attach(struct bc_cachefile *c, int dir)
 {
 	CLEANUP_FD int ready = -1;
 	CLEANUP_FD int data = -1;
@@ -214,7 +213,7 @@ static int make_anew(struct bc_cachefile *c, int dir)
 	r = make_data(c, dir);
 	if (r == 0)
 		r = make_ready(c, dir);
-	return r < 0 ? r : attach(c, dir);
+	return r < 0 ? r : cachefile_attach(c, dir);
 }
 
 /* The map beside its data, so that a later mount needs no source for it. */
@@ -275,9 +274,11 @@ static int adopt_under_lock(
 		return -errno;
 	r = make_ready(c, dir);
 	if (r == 0)
-		r = attach(c, dir);
+		r = cachefile_attach(c, dir);
 	for (i = 0; r == 0 && i < c->map->chunk_count; i++)
 		bc_ready_set(&c->bits, i);
+	if (r == 0)
+		bc_cachefile_touch(c, 0, c->map->chunk_count);
 	return r;
 }
 
@@ -313,7 +314,7 @@ static int open_read_only(struct bc_cachefile *c, int dir)
 
 	if (flock(dir, LOCK_SH) < 0)
 		return -errno;
-	r = attach(c, dir);
+	r = cachefile_attach(c, dir);
 	if (r < 0)
 		return r;
 	c->durable_only = !bc_ready_is_boot(&c->bits, c->store->boot_id);
@@ -340,7 +341,7 @@ static int open_writable(struct bc_cachefile *c, const char *dir_path)
 	if (r < 0)
 		return r;
 	keep_map(c, dir, dir_path);
-	r = attach(c, dir);
+	r = cachefile_attach(c, dir);
 	if (r == 0 && is_sealed_and_damaged(c)) {
 		detach(c);
 		r = -EPROTO;

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "blobcache/guard.h"
@@ -51,6 +52,16 @@ bool bc_cachefile_is_ready(
 uint64_t bc_cachefile_generation(const struct bc_cachefile *c)
 {
 	return is_usable(c) ? bc_ready_generation(&c->bits) : 0;
+}
+
+void bc_cachefile_touch(struct bc_cachefile *c, uint32_t first, uint32_t count)
+{
+	struct timespec now;
+
+	if (!is_usable(c) || c->read_only)
+		return;
+	(void)clock_gettime(CLOCK_REALTIME_COARSE, &now); /* cannot fail */
+	bc_ready_touch(&c->bits, first, count, (uint32_t)now.tv_sec);
 }
 
 void bc_cachefile_clear_ready(struct bc_cachefile *c, uint32_t chunk)
@@ -113,6 +124,7 @@ int bc_cachefile_set_ready(
 
 	if (!is_usable(c) || c->read_only || check_size(c) != 0)
 		return -EIO;
+	bc_cachefile_touch(c, first, count);
 	for (i = first; i < first + count; i++)
 		bc_ready_set(&c->bits, i);
 	return 0;

@@ -18,6 +18,7 @@
 #include <errno.h>
 
 #include "blobcache/blob_int.h"
+#include "blobcache/evict.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/util.h"
 
@@ -25,6 +26,8 @@
 #define RATE_PARTS 4           /* at least so many ranges a second */
 #define RETRY_MS 20            /* after a prefetch found no room */
 #define MAX_FAILURES 16        /* ranges that may fail */
+#define FULL_WAIT_MS 50
+#define FULL_MAX_MS 5000
 #define SETTLE_STEP_MS 10
 #define SETTLE_MAX_MS 30000
 
@@ -212,6 +215,30 @@ static struct bc_fill_read *free_slot(struct bc_fill *f)
 	return NULL;
 }
 
+/* A full cache has some time to become less full. Then that is the end. */
+static bool has_no_room(struct bc_fill *f, uint64_t now)
+{
+	struct bc_blob *b = f->blobs[f->at_blob].blob;
+	uint64_t limit = bc_store_limit(b->store);
+
+	/* What came first would leave for what comes now. */
+	if (limit != UINT64_MAX &&
+		atomic_load(&f->bytes_ready) > limit - limit / 8) {
+		stop(f, -ENOSPC);
+		return true;
+	}
+	if (!bc_store_is_full(b->store)) {
+		f->full_ms = 0;
+		return false;
+	}
+	blob_room_look(b);
+	if (f->full_ms == 0)
+		f->full_ms = now;
+	if (now - f->full_ms >= FULL_MAX_MS)
+		stop(f, -ENOSPC);
+	return true;
+}
+
 /* Milliseconds until something is to be done; 0: nothing is. */
 static uint64_t start_ranges(struct bc_fill *f)
 {
@@ -223,9 +250,10 @@ static uint64_t start_ranges(struct bc_fill *f)
 		now = clock_ms();
 		if (f->due_ms > now)
 			return f->due_ms - now;
-		if (bc_store_is_full(f->blobs[f->at_blob].blob->store)) {
-			stop(f, -ENOSPC);
-			break;
+		if (has_no_room(f, now)) {
+			if (f->is_stopping)
+				break;
+			return FULL_WAIT_MS;
 		}
 		cost = take_range(f, s);
 		if (f->rate)

@@ -45,9 +45,9 @@ struct bc_fill {
 	void (*done)(struct bc_fill *f); /* on the worker that started it */
 	/*
 	 * At done. 0: all that is wanted is in the cache. -ENOSPC: it came, but
-	 * the cache did not keep it; -ECANCELED; else what the first range that
-	 * failed came to (bc_blob_read): the others were fetched all the same,
-	 * unless too many failed.
+	 * the cache did not keep it, or could not; -ECANCELED; else what the
+	 * first range that failed came to (bc_blob_read): the others were
+	 * fetched all the same, unless too many failed.
 	 */
 	int result;
 	/* For whoever watches, from any thread. */
@@ -58,7 +58,8 @@ struct bc_fill {
 	struct rt_timer timer;
 	size_t at_blob; /* the cursor */
 	uint32_t at_chunk;
-	uint64_t due_ms;    /* nothing is started before, because of rate */
+	uint64_t due_ms;  /* nothing is started before, because of rate */
+	uint64_t full_ms; /* since when the cache has been full; 0: it is not */
 	uint64_t settle_ms; /* when the last range had ended; 0: not yet */
 	unsigned active, failures;
 	bool is_stopping;

@@ -23,9 +23,11 @@ struct bc_ready_header {
 	uint8_t boot_id[BC_BOOT_ID_LEN];
 	uint8_t map_id[32];
 	uint64_t device_size;
+	uint64_t reserved_too;
+	_Atomic uint32_t stamps[BC_READY_RUNS];
 };
 
-static_assert(sizeof(struct bc_ready_header) == 88, "header of the file");
+static_assert(sizeof(struct bc_ready_header) == READY_PAGE, "of the file");
 static_assert(sizeof(_Atomic uint64_t) == 8 && ATOMIC_LLONG_LOCK_FREE == 2,
 	"bits are shared with other processes");
 
@@ -72,6 +74,19 @@ int bc_ready_attach(
 	ret->ready = (void *)((uint8_t *)mem + READY_PAGE);
 	ret->durable = ret->ready + ret->words;
 	return 0;
+}
+
+int bc_ready_peek(void *mem, size_t len, const struct digest *map_id,
+	struct bc_ready *ret)
+{
+	const struct bc_ready_header *h = mem;
+	struct bc_map map = {.id = *map_id};
+
+	if (len < READY_PAGE)
+		return -EPROTO;
+	map.chunk_count = h->chunk_count;
+	map.device_size = h->device_size;
+	return bc_ready_attach(mem, len, &map, ret);
 }
 
 bool bc_ready_is_boot(
@@ -174,4 +189,34 @@ void bc_ready_set_durable(struct bc_ready *r, const uint64_t *snapshot)
 		if (lost)
 			atomic_fetch_and(&r->durable[i], ~lost);
 	}
+}
+
+uint32_t bc_ready_run_len(uint32_t chunk_count)
+{
+	return (uint32_t)max_u64(1, div_round_up(chunk_count, BC_READY_RUNS));
+}
+
+uint32_t bc_ready_run_count(uint32_t chunk_count)
+{
+	return (uint32_t)div_round_up(
+		chunk_count, bc_ready_run_len(chunk_count));
+}
+
+void bc_ready_touch(
+	struct bc_ready *r, uint32_t first, uint32_t count, uint32_t now)
+{
+	uint32_t len = bc_ready_run_len(r->chunk_count), run;
+
+	if (count == 0)
+		return;
+	for (run = first / len; run <= (first + count - 1) / len; run++)
+		if (atomic_load_explicit(
+			    &r->h->stamps[run], memory_order_relaxed) != now)
+			atomic_store_explicit(
+				&r->h->stamps[run], now, memory_order_relaxed);
+}
+
+uint32_t bc_ready_stamp(const struct bc_ready *r, uint32_t run)
+{
+	return atomic_load_explicit(&r->h->stamps[run], memory_order_relaxed);
 }

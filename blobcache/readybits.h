@@ -4,7 +4,7 @@
  * bitmap (blobcache/README.md, byte by byte). Works on memory that other
  * threads and processes change at the same time: bits are set and cleared by
  * atomic operations on 64-bit words, nothing else is ever written but the
- * generation, the boot id and the flag that it is sealed.
+ * generation, the boot id, the flag that it is sealed, and the times of use.
  */
 #pragma once
 
@@ -35,6 +35,13 @@ void bc_ready_format(void *mem, const struct bc_map *map,
 int bc_ready_attach(
 	void *mem, size_t len, const struct bc_map *map, struct bc_ready *ret);
 
+/*
+ * The same for a copy whose map is not at hand, only to be read: -EPROTO if it
+ * is none of map_id.
+ */
+int bc_ready_peek(void *mem, size_t len, const struct digest *map_id,
+	struct bc_ready *ret);
+
 /* The boot that set its plain bits is this one. */
 bool bc_ready_is_boot(
 	const struct bc_ready *r, const uint8_t boot_id[BC_BOOT_ID_LEN]);
@@ -58,6 +65,20 @@ void bc_ready_set(struct bc_ready *r, uint32_t chunk);
 void bc_ready_clear(struct bc_ready *r, uint32_t first, uint32_t count);
 /* Drop every ready bit that is not durable; the generation moves. */
 void bc_ready_clear_not_durable(struct bc_ready *r);
+
+/*
+ * When it was used. The chunks are shared out in order among at most
+ * BC_READY_RUNS runs of equal length; each has the second of its last use.
+ */
+#define BC_READY_RUNS 1000
+/* Chunks of a run, at least 1, and how many runs that makes. PURE. */
+uint32_t bc_ready_run_len(uint32_t chunk_count);
+uint32_t bc_ready_run_count(uint32_t chunk_count);
+/* These chunks are used now (seconds since 1970). Writes once a second. */
+void bc_ready_touch(
+	struct bc_ready *r, uint32_t first, uint32_t count, uint32_t now);
+/* 0: never, or before there were stamps. */
+uint32_t bc_ready_stamp(const struct bc_ready *r, uint32_t run);
 
 /* r->words words of the ready bitmap as they are now. */
 void bc_ready_snapshot(const struct bc_ready *r, uint64_t *ret);

@@ -7,8 +7,15 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "blobcache/evict.h"
 #include "blobcache/store.h"
 #include "blobcache/store_int.h"
+
+static bool has_no_room(struct bc_store *s)
+{
+	return bc_store_wants_room(s) ? !bc_store_make_room(s)
+	                              : bc_store_is_full(s);
+}
 
 int bc_spool_open(struct bc_store *s, struct bc_spool *ret)
 {
@@ -17,7 +24,7 @@ int bc_spool_open(struct bc_store *s, struct bc_spool *ret)
 
 	if (s->read_only)
 		return -EROFS;
-	if (bc_store_is_full(s))
+	if (has_no_room(s))
 		return -ENOSPC;
 	r = store_tmp_create(s, sp.name, &sp.fd);
 	if (r == 0)
@@ -27,9 +34,14 @@ int bc_spool_open(struct bc_store *s, struct bc_spool *ret)
 
 int bc_spool_write(struct bc_spool *sp, const void *p, size_t n, uint64_t off)
 {
-	if (bc_store_is_full(sp->store))
+	int r;
+
+	if (has_no_room(sp->store))
 		return -ENOSPC;
-	return store_write_all(sp->fd, p, n, off);
+	r = store_write_all(sp->fd, p, n, off);
+	if (r == 0)
+		bc_store_note(sp->store, n);
+	return r;
 }
 
 int bc_spool_adopt(struct bc_spool *sp, const struct digest *blob,

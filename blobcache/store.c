@@ -24,7 +24,6 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/util.h"
 
-#define STORE_FREE_PERCENT 5            /* nothing is cached below this */
 #define STORE_FULL_CHECK_MS 1000        /* how old an answer may be */
 #define STORE_FLIGHT_BYTES (256u << 20) /* memory of all that is on its way */
 #define STORE_TMP_TRIES 16
@@ -221,6 +220,7 @@ int bc_store_open(const char *path, struct bc_store **ret, struct err *e)
 	if (!s)
 		return err_set(e, -ENOMEM, "not enough memory for the cache");
 	s->dirfd = -1;
+	atomic_init(&s->limit, UINT64_MAX);
 	r = bc_budget_init(&s->budget, STORE_FLIGHT_BYTES);
 	if (r < 0) {
 		mem_free(s);
@@ -270,6 +270,8 @@ bool bc_store_is_full(struct bc_store *s)
 	uint64_t now = clock_ms();
 	struct statvfs st;
 
+	if (store_is_over(s))
+		return true;
 	if (now - atomic_load(&s->full_checked_ms) < STORE_FULL_CHECK_MS)
 		return atomic_load(&s->full);
 	atomic_store(&s->full_checked_ms, now);

@@ -123,6 +123,8 @@ bool bc_cachefile_is_ready(
 /* Changes when anything was evicted: take before the bit test, compare after
  * the read. ANY_THREAD. */
 uint64_t bc_cachefile_generation(const struct bc_cachefile *c);
+/* These chunks are being used: they are evicted last. Cheap. ANY_THREAD. */
+void bc_cachefile_touch(struct bc_cachefile *c, uint32_t first, uint32_t count);
 /*
  * The bytes of these chunks are in the data file. 0, or -EIO: the file was cut
  * short meanwhile, so that no bit of it counts. Between store_begin and

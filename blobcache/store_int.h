@@ -8,7 +8,8 @@
 #include "blobcache/readybits.h"
 #include "blobcache/store.h"
 
-#define STORE_MAX_REL 512 /* bytes of a path below the cache directory */
+#define STORE_MAX_REL 512    /* bytes of a path below the cache directory */
+#define STORE_FREE_PERCENT 5 /* nothing is cached below this */
 
 struct bc_store {
 	char *path; /* owned */
@@ -17,6 +18,11 @@ struct bc_store {
 	uint8_t boot_id[BC_BOOT_ID_LEN];
 	atomic_uint_least64_t full_checked_ms;
 	atomic_bool full;
+	/* bytes of the disk; evict.c */
+	atomic_uint_least64_t limit; /* UINT64_MAX: none */
+	atomic_uint_least64_t measured, stored, stored_then;
+	atomic_uint_least64_t looked_ms, next_look_ms, warned_ms;
+	atomic_bool is_evicting; /* a job of ours is at it */
 	struct bc_budget budget; /* memory of everything on its way */
 };
 
@@ -49,3 +55,10 @@ int store_adopt(struct bc_store *s, const char *name, int fd,
 int cachefile_lock(struct bc_cachefile *c);
 /* By who locked it. ANY_THREAD. */
 void cachefile_unlock(struct bc_cachefile *c);
+/* At its limit: nothing more is cached (evict.c). ANY_THREAD. */
+bool store_is_over(const struct bc_store *s);
+/*
+ * Open data and ready in the directory dir, which fit c->map and each other,
+ * and map the bits. 0, -ENOENT, -EPROTO (they do not) or -errno. BLOCKING.
+ */
+int cachefile_attach(struct bc_cachefile *c, int dir);

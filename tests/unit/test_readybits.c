@@ -111,6 +111,40 @@ static void a_new_boot_keeps_durable_bits_only(void **state)
 	assert_false(bc_ready_is_sealed(&bits));
 }
 
+static void each_run_has_the_time_of_its_last_use(void **state)
+{
+	assert_int_equal(bc_ready_run_len(0), 1);
+	assert_int_equal(bc_ready_run_len(1000), 1);
+	assert_int_equal(bc_ready_run_len(1001), 2);
+	assert_int_equal(bc_ready_run_count(1001), 501);
+	assert_int_equal(bc_ready_run_count(0), 0);
+	assert_true(bc_ready_run_count(UINT32_MAX) <= BC_READY_RUNS);
+	assert_int_equal(bc_ready_stamp(&bits, 7), 0);
+	bc_ready_touch(&bits, 7, 2, 50);
+	bc_ready_touch(&bits, 0, 0, 60);
+	assert_int_equal(bc_ready_stamp(&bits, 0), 0);
+	assert_int_equal(bc_ready_stamp(&bits, 6), 0);
+	assert_int_equal(bc_ready_stamp(&bits, 7), 50);
+	assert_int_equal(bc_ready_stamp(&bits, 8), 50);
+	assert_int_equal(bc_ready_stamp(&bits, 9), 0);
+}
+
+static void a_copy_without_its_map_is_read(void **state)
+{
+	size_t len = bc_ready_len(CHUNKS);
+	struct digest other = map.id;
+	struct bc_ready r;
+
+	assert_int_equal(bc_ready_peek(mem, len, &map.id, &r), 0);
+	assert_int_equal(r.chunk_count, CHUNKS);
+	assert_int_equal(bc_ready_peek(mem, len - 1, &map.id, &r), -EPROTO);
+	assert_int_equal(bc_ready_peek(mem, 100, &map.id, &r), -EPROTO);
+	other.bytes[5] ^= 1;
+	assert_int_equal(bc_ready_peek(mem, len, &other, &r), -EPROTO);
+	((uint8_t *)mem)[15] = 0x80; /* the number of chunks */
+	assert_int_equal(bc_ready_peek(mem, len, &map.id, &r), -EPROTO);
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -121,6 +155,8 @@ int main(void)
 		CASE(what_was_ready_at_the_snapshot_becomes_durable),
 		CASE(a_failed_sync_leaves_durable_bits_only),
 		CASE(a_new_boot_keeps_durable_bits_only),
+		CASE(each_run_has_the_time_of_its_last_use),
+		CASE(a_copy_without_its_map_is_read),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
