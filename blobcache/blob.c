@@ -145,6 +145,7 @@ void bc_blob_close(struct bc_blob *b)
 	(void)pthread_mutex_destroy(&b->lock); /* nobody holds it */
 	bc_source_destroy(b->source);
 	bc_map_close(&b->map);
+	mem_free((void *)b->touched);
 	mem_free(b);
 }
 

@@ -16,6 +16,7 @@
 #include "blobcache/map.h"
 #include "blobcache/source.h"
 #include "blobcache/store.h"
+#include "blobcache/trace.h"
 #include "runtime/op.h"
 #include "runtime/runtime.h"
 
@@ -84,6 +85,46 @@ struct bc_read {
 int bc_blob_read(struct bc_read *r);
 /* Ask for an early end; done still runs, soon. ON_WORKER, the same. */
 void bc_blob_cancel(struct bc_read *r);
+
+/*
+ * Tell t of the first demand read of each group; index is b's number there.
+ * Before the first read; NULL, after the last one, ends it. -ENOMEM.
+ * INIT_ONLY.
+ */
+int bc_blob_set_trace(struct bc_blob *b, struct bc_trace *t, uint32_t index);
+
+/*
+ * Groups that are to be in the cache before anybody asks for them. Zero it,
+ * fill the public part.
+ */
+#define BC_WANT_MAX_GROUPS 1024u
+
+struct bc_want {
+	struct bc_blob *blob;
+	const uint32_t
+		*groups; /* ascending; borrowed until the start returns */
+	uint32_t count;  /* at most BC_WANT_MAX_GROUPS */
+	void (*done)(struct bc_want *w); /* on the worker that started it */
+	/*
+	 * At done: 0, or what one of them came to; -EAGAIN: too much waits
+	 * already.
+	 */
+	int result;
+	/* private */
+	struct blob_want *priv;
+};
+
+/*
+ * Prefetch what is neither cached nor on its way, in ranges as large as they
+ * may be (bc_plan_bulk); done comes when all of it has landed. Groups that only
+ * come with the whole blob are passed over. 0: there was nothing to do (done is
+ * not called), -EINPROGRESS, -EIO (no source), -ENOMEM. ON_WORKER.
+ */
+int bc_blob_want(struct bc_want *w);
+/* Is the group in the cache? ANY_THREAD. */
+bool bc_blob_has_group(const struct bc_blob *b, uint32_t group);
+/* Would the cache keep what is fetched now? ANY_THREAD. */
+bool bc_blob_can_cache(const struct bc_blob *b);
 
 struct bc_blob_stats {
 	uint64_t reads, hits, misses, errors, verify_failures;

@@ -3,7 +3,8 @@
  * What the files of the blob share: blob.c (open, close, figures), blob_read.c
  * (one read), blob_piece.c (where its bytes go), blob_run.c (fetch, decode,
  * verify, hand out), blob_store.c (the write to the cache beside it),
- * blob_sync.c (durable bits), blob_room.c (eviction).
+ * blob_sync.c (durable bits), blob_room.c (eviction), blob_want.c (what is
+ * wanted before it is read).
  *
  * Threads. A read belongs to the worker that started it. A run belongs to the
  * worker that runs its request; its job belongs to a job thread between submit
@@ -134,6 +135,11 @@ struct bc_blob {
 	struct rt_task closed;
 	struct rt_op *close_op;
 
+	/* set before the first read */
+	struct bc_trace *trace; /* borrowed; NULL: nobody wants to know */
+	uint32_t trace_index;
+	_Atomic uint64_t *touched; /* owned; a bit for each group */
+
 	atomic_uint_least64_t reads, hits, misses, errors, verify_failures;
 	uint64_t bytes_total;
 };
@@ -148,8 +154,19 @@ void blob_release(struct bc_blob *b);
  * numbers. The flights are taken: each lands, perhaps before this returns (with
  * -EAGAIN when there is no room for a prefetch). ON_WORKER.
  */
-void blob_fetch(struct bc_blob *b, struct blob_flight *const *flights,
-	const uint32_t *wanted, uint32_t n, enum rt_class cls);
+void blob_fetch(struct bc_blob *b, const struct bc_plan_limits *limits,
+	struct blob_flight *const *flights, const uint32_t *wanted, uint32_t n,
+	enum rt_class cls);
+/*
+ * A new flight is the caller's. Perhaps its group, whose chunks [first, first +
+ * count) somebody wants, landed between the caller's look at the bits and the
+ * join: then it is in memory still, or ready by now. True: the flight has
+ * landed. distrust: the cache file does not count. ANY_THREAD.
+ */
+bool blob_flight_is_late(
+	struct blob_flight *fl, uint32_t first, uint32_t count, bool distrust);
+/* A demand read touches chunks [first, first + count). ANY_THREAD. */
+void blob_touch(struct bc_blob *b, uint32_t first, uint32_t count);
 /*
  * A group that has landed and is being written to the cache: gives its bytes
  * (and a reference to them) to fl. False: not there. ANY_THREAD.

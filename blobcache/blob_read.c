@@ -137,27 +137,6 @@ static void part_landed(struct rt_waiter *wt, struct rt_flight *f, int result)
 	rt_post(p->br->worker, &p->u.flight.task);
 }
 
-/*
- * A new flight is ours. Perhaps its group landed between our look at the bits
- * of these chunks and the join: then it is in memory still, or ready by now.
- * True: the flight has landed.
- */
-static bool flight_is_late(
-	struct blob_flight *fl, uint32_t first, uint32_t count, bool distrust)
-{
-	struct bc_blob *b = fl->blob;
-
-	if (blob_storing_get(b, (uint32_t)fl->f.key, fl)) {
-		rt_flight_land(&b->flights, &fl->f, 0);
-		return true;
-	}
-	if (!distrust && bc_cachefile_is_ready(&b->file, first, count)) {
-		rt_flight_land(&b->flights, &fl->f, -ESTALE);
-		return true;
-	}
-	return false;
-}
-
 /* Returns a flight for the caller to submit, or NULL. */
 static struct blob_flight *part_join(struct read_part *p)
 {
@@ -179,7 +158,8 @@ static struct blob_flight *part_join(struct read_part *p)
 		&p->u.flight.wt, &is_new, &promote);
 	fl = container_of(f, struct blob_flight, f);
 	if (is_new)
-		return flight_is_late(fl, p->first, p->count, p->br->distrust)
+		return blob_flight_is_late(
+			       fl, p->first, p->count, p->br->distrust)
 		               ? NULL
 		               : fl;
 	mem_free(fresh);
@@ -215,8 +195,9 @@ static struct blob_flight *around_join(struct bc_blob *b, uint32_t group)
 		mem_free(fl);
 		return NULL;
 	}
-	return flight_is_late(fl, g->first_chunk, g->chunk_count, false) ? NULL
-	                                                                 : fl;
+	return blob_flight_is_late(fl, g->first_chunk, g->chunk_count, false)
+	               ? NULL
+	               : fl;
 }
 
 /*
@@ -254,7 +235,7 @@ static void fresh_submit(struct bc_blob_read *br, struct fresh *fresh,
 		flights[i] = fresh[i].flight;
 		wanted[i] = fresh[i].group;
 	}
-	blob_fetch(br->blob, flights, wanted, n, br->r->cls);
+	blob_fetch(br->blob, &br->blob->limits, flights, wanted, n, br->r->cls);
 }
 
 /* ---- parts by file ---- */
@@ -447,6 +428,8 @@ static int read_inline(struct bc_read *r)
 	ssize_t n;
 
 	blob_read_chunks(r, &first, &count);
+	if (r->cls == RT_DEMAND)
+		blob_touch(r->blob, first, count);
 	if (count > 0 && !bc_cachefile_is_ready(file, first, count))
 		return -EAGAIN;
 	if (count > 0 && r->buf) {

@@ -502,15 +502,16 @@ static void refuse_stream(struct bc_blob *b, struct blob_flight *fl)
 	rt_flight_land(&b->flights, &fl->f, -EIO);
 }
 
-static void fetch_some(struct bc_blob *b, struct blob_flight *const *flights,
-	const uint32_t *wanted, uint32_t n, enum rt_class cls)
+static void fetch_some(struct bc_blob *b, const struct bc_plan_limits *limits,
+	struct blob_flight *const *flights, const uint32_t *wanted, uint32_t n,
+	enum rt_class cls)
 {
 	struct bc_range range;
 	struct blob_run *run;
 	uint32_t at, i;
 
 	for (at = 0; at < n; at += range.count) {
-		range = bc_plan_next(&b->map, &b->limits, wanted, at, n);
+		range = bc_plan_next(&b->map, limits, wanted, at, n);
 		run = run_create(b, flights + at, &range, cls);
 		if (run) {
 			run_submit(run, cls);
@@ -522,8 +523,9 @@ static void fetch_some(struct bc_blob *b, struct blob_flight *const *flights,
 	}
 }
 
-void blob_fetch(struct bc_blob *b, struct blob_flight *const *flights,
-	const uint32_t *wanted, uint32_t n, enum rt_class cls)
+void blob_fetch(struct bc_blob *b, const struct bc_plan_limits *limits,
+	struct blob_flight *const *flights, const uint32_t *wanted, uint32_t n,
+	enum rt_class cls)
 {
 	uint32_t at = 0, end;
 
@@ -536,7 +538,7 @@ void blob_fetch(struct bc_blob *b, struct blob_flight *const *flights,
 		while (end < n &&
 			b->map.groups[wanted[end]].codec != BC_CODEC_STREAM)
 			end++;
-		fetch_some(b, flights + at, wanted + at, end - at, cls);
+		fetch_some(b, limits, flights + at, wanted + at, end - at, cls);
 		at = end;
 	}
 }

@@ -12,6 +12,11 @@ const struct bc_plan_limits bc_plan_network = {.max_gap = 64u << 10,
 
 const struct bc_plan_limits bc_plan_local = {.max_groups = 1};
 
+const struct bc_plan_limits bc_plan_bulk = {.max_gap = 128u << 10,
+	.max_len = 2u << 20,
+	.max_decoded = 8u << 20,
+	.max_groups = 1024};
+
 static uint64_t group_end(const struct bc_group *g)
 {
 	return g->src_off + g->src_len;

@@ -25,6 +25,8 @@ struct bc_plan_limits {
 extern const struct bc_plan_limits bc_plan_network;
 /* A local source: a range for each group. */
 extern const struct bc_plan_limits bc_plan_local;
+/* What nobody waits for: fewer, larger ranges. */
+extern const struct bc_plan_limits bc_plan_bulk;
 
 /*
  * The groups around group that a demand read takes along: those in the same

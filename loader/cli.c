@@ -35,7 +35,7 @@ static bool is_url(const char *s)
 }
 
 /* The daemon leaves the current directory, so paths are resolved at once. */
-static char *absolute(const char *path)
+char *ld_cli_absolute(const char *path)
 {
 	char cwd[4096];
 
@@ -58,7 +58,7 @@ static int store(struct ld_cli *c, const struct ld_cli_option *o,
 	}
 	if (value[0] == '\0')
 		return USAGE(e, "--%s needs a value", o->name);
-	copy = o->is_path ? absolute(value) : mem_strdup(value);
+	copy = o->is_path ? ld_cli_absolute(value) : mem_strdup(value);
 	if (!copy)
 		return out_of_memory(e);
 	mem_free(*where);
@@ -329,6 +329,8 @@ void ld_cli_fini(struct ld_cli *c)
 	mem_free(c->authfile);
 	mem_free(c->cert_dir);
 	mem_free(c->blobs);
+	mem_free(c->prefetch_from);
+	mem_free(c->record);
 	for (i = 0; i < c->arg_count; i++)
 		mem_free(c->args[i]);
 	buf_fini(&c->mount_opts);

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "loader/prefetch.h"
 #include "runtime/base/buf.h"
 #include "runtime/base/err.h"
 #include "runtime/runtime.h"
@@ -40,7 +41,11 @@ struct ld_cli {
 	enum rt_backend backend;
 	enum ld_driver driver;
 	bool wants_uring_transport;
-	uint32_t offline_ms;   /* bc_registry_options */
+	uint32_t offline_ms; /* bc_registry_options */
+	enum ld_prefetch_what prefetch;
+	char *prefetch_from;    /* recorded:FILE */
+	uint64_t prefetch_rate; /* bytes per second; 0: no limit */
+	char *record;
 	struct buf mount_opts; /* of -o, ours taken out; NUL-terminated */
 	char *args[LD_CLI_MAX_ARGS];
 	size_t arg_count;
@@ -83,5 +88,8 @@ void ld_cli_fini(struct ld_cli *c);
 int ld_cli_mount_option(struct ld_cli *c, const char *option, struct err *e);
 /* The text of --help: of cmd, or of the program if 0. Lines of 80 columns. */
 void ld_cli_help(enum ld_cmd cmd, FILE *out);
+/* A path from the current directory, which a daemon leaves; or a URL as it is.
+ * New memory, NULL: out of memory. */
+char *ld_cli_absolute(const char *path);
 /* Rules between options; called by ld_cli_parse. */
 int ld_cli_check(const struct ld_cli *c, struct err *e);

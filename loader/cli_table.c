@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "loader/cli.h"
+#include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 
 #define MOUNT LD_CMD_MOUNT
@@ -54,14 +55,37 @@ static bool read_number(const char *s, uint64_t max, uint64_t *ret)
 	return true;
 }
 
-/* A number with K, M, G or T behind it, powers of 1024. */
-static bool is_size(const char *s)
+/* A number with K, M, G or T behind it, powers of 1024, of 2^60 at most. */
+static bool read_size(const char *s, uint64_t *ret)
 {
+	static const char units[] = "KMGT";
 	size_t n = strspn(s, "0123456789");
+	unsigned shift = 0;
+	uint64_t v = 0, i;
+	const char *unit;
 
 	if (n == 0 || n > 15)
 		return false;
-	return s[n] == '\0' || (strchr("kKmMgGtT", s[n]) && s[n + 1] == '\0');
+	for (i = 0; i < n; i++)
+		v = v * 10 + (uint64_t)(s[i] - '0');
+	if (s[n]) {
+		unit = strchr(units, s[n] & ~0x20);
+		if (!unit || s[n + 1])
+			return false;
+		shift = 10 * (unsigned)(unit - units + 1);
+	}
+	if (v > UINT64_C(1) << (60 - shift))
+		return false;
+	*ret = v << shift;
+	return true;
+}
+
+/* The same where only the form counts. */
+static bool is_size(const char *s)
+{
+	uint64_t v;
+
+	return read_size(s, &v);
 }
 
 static int set_workers(struct ld_cli *c, const char *value, struct err *e)
@@ -112,26 +136,38 @@ static int set_transport(struct ld_cli *c, const char *value, struct err *e)
 
 static int set_prefetch(struct ld_cli *c, const char *value, struct err *e)
 {
-	if (is(value, "none") || is(value, "recorded"))
-		return 0;
-	if (is(value, "list") || is(value, "all") ||
-		strncmp(value, "recorded:", 9) == 0)
-		return not_yet("prefetch", value, e);
-	return bad_value("prefetch", value,
-		"none, list, recorded, recorded:FILE or all", e);
+	static const char from[] = "recorded:";
+	char *file = NULL;
+
+	if (is(value, "none")) {
+		c->prefetch = LD_PREFETCH_NONE;
+	} else if (is(value, "list")) {
+		c->prefetch = LD_PREFETCH_LIST;
+	} else if (is(value, "all")) {
+		c->prefetch = LD_PREFETCH_ALL;
+	} else if (is(value, "recorded")) {
+		c->prefetch = LD_PREFETCH_RECORDED;
+	} else if (strncmp(value, from, sizeof(from) - 1) == 0 &&
+		   value[sizeof(from) - 1]) {
+		c->prefetch = LD_PREFETCH_RECORDED;
+		file = ld_cli_absolute(value + sizeof(from) - 1);
+		if (!file)
+			return err_set(e, -ENOMEM, "out of memory");
+	} else {
+		return bad_value("prefetch", value,
+			"none, list, recorded, recorded:FILE or all", e);
+	}
+	mem_free(c->prefetch_from);
+	c->prefetch_from = file;
+	return 0;
 }
 
 static int set_prefetch_rate(struct ld_cli *c, const char *value, struct err *e)
 {
-	if (!is_size(value))
+	if (!read_size(value, &c->prefetch_rate) || c->prefetch_rate == 0)
 		return bad_value(
 			"prefetch-rate", value, "bytes per second like 10M", e);
-	return not_yet("prefetch-rate", value, e);
-}
-
-static int set_record(struct ld_cli *c, const char *value, struct err *e)
-{
-	return not_yet("record", value, e);
+	return 0;
 }
 
 static int set_cache_size(struct ld_cli *c, const char *value, struct err *e)
@@ -212,13 +248,13 @@ const struct ld_cli_option ld_cli_options[] = {
 		"auto, uring or dev: how FUSE requests arrive", 0, false,
 		set_transport},
 	{"prefetch", 0, "WHAT", MOUNT,
-		"none, list, recorded[:FILE] or all: what is fetched\n"
-		"before somebody asks for it",
+		"none, list, recorded[:FILE] (default) or all: what is\n"
+		"fetched before somebody asks for it",
 		0, false, set_prefetch},
 	{"prefetch-rate", 0, "RATE", MOUNT, "most bytes per second for that", 0,
 		false, set_prefetch_rate},
 	{"record", 0, "FILE", MOUNT, "write the order of first reads to FILE",
-		0, false, set_record},
+		AT(record), true, NULL},
 	{"offline", 0, "POLICY", MOUNT,
 		"block, eio or SECONDS: how long a read waits for a\n"
 		"network that is gone; default: block, until it is back",

@@ -24,6 +24,7 @@
 #include "loader/imageref.h"
 #include "loader/json.h"
 #include "loader/mount.h"
+#include "loader/prefetch.h"
 #include "loader/progress.h"
 #include "loader/status.h"
 #include "loader/work.h"
@@ -42,6 +43,7 @@ struct mount {
 	struct ld_control *control;
 	struct ld_work work;
 	struct ld_image image;
+	struct ld_prefetch *prefetch;
 	struct ld_driven driven;
 	bool has_image, is_mounted;
 	bool is_left; /* the mount needs no process, this one ends */
@@ -263,6 +265,22 @@ static int leave(struct mount *m, struct err *e)
 	return ret;
 }
 
+/* Before the mount: nobody can ask earlier. */
+static int start_prefetch(struct mount *m, struct err *e)
+{
+	const struct ld_prefetch_options o = {
+		.rt = m->work.rt,
+		.store = m->work.store,
+		.image = &m->image,
+		.what = m->cli->prefetch,
+		.from = m->cli->prefetch_from,
+		.record = m->cli->record,
+		.rate = m->cli->prefetch_rate,
+	};
+
+	return ld_prefetch_start(&o, &m->prefetch, e);
+}
+
 static int start(struct mount *m, struct err *e)
 {
 	int ret;
@@ -280,6 +298,8 @@ static int start(struct mount *m, struct err *e)
 		ret = ld_work_start(&m->work, m->cli, e);
 	if (ret == 0)
 		ret = prepare_image(m, e);
+	if (ret == 0)
+		ret = start_prefetch(m, e);
 	if (ret == 0)
 		ret = mount_it(m, e);
 	if (ret == 0 && !m->driven.session && !m->cli->foreground)
@@ -353,6 +373,7 @@ static void finish(struct mount *m)
 		ld_mounter_unmount(&m->mounter, m->dir, true, &e) < 0)
 		log_warn("%s", e.text);
 	ld_driver_stop(&m->driven);
+	ld_prefetch_stop(m->prefetch);
 	if (m->has_image)
 		ld_image_fini(&m->image);
 	ld_work_stop(&m->work);

@@ -266,7 +266,10 @@ static int take_slot(struct image_job *j, struct image_layers *l,
 	b->source_size = layer->size;
 	b->map_id = ret_map->id;
 	b->why = mem_strdup(layer->why);
-	return b->why ? 0 : out_of_memory(e);
+	if (!b->why || image_wish_add_front(j->image, b, ret_map,
+			       l->by_layer[k]->prefetch_end) < 0)
+		return out_of_memory(e);
+	return 0;
 }
 
 static int take_slots(struct image_job *j, struct image_layers *l,
@@ -564,6 +567,7 @@ void image_clear(struct ld_image *i)
 		ld_index_close(&i->index);
 	i->index = (struct ld_index){0};
 	buf_fini(&i->index_bytes);
+	bc_record_fini(&i->wish);
 }
 
 void ld_image_fini(struct ld_image *i)

@@ -13,6 +13,7 @@
 
 #include "blobcache/blob.h"
 #include "blobcache/net.h"
+#include "blobcache/record.h"
 #include "blobcache/store.h"
 #include "loader/index.h"
 #include "loader/layer.h"
@@ -68,6 +69,7 @@ struct ld_image {
 	struct ld_image_blob *blobs; /* by device slot */
 	size_t blob_count;
 	uint64_t entries, bytes_total, bytes_compressed;
+	struct bc_record wish; /* what it wants to be prefetched, in order */
 	/* private */
 	struct ld_origin *origin; /* NULL: a bundle */
 	bool has_wanted;

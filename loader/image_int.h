@@ -46,6 +46,7 @@ struct image_layer {
 	bool lazy;
 	char *why; /* owned; NULL: as the manifest alone tells */
 	uint64_t entries, size_uncompressed;
+	uint64_t prefetch_end; /* as in struct ld_layer */
 };
 
 /*
@@ -108,6 +109,23 @@ int image_record_save(
  */
 int image_record_load(struct image_job *j, struct bc_map **ret_maps);
 
+/* ---- what the image itself wants to be prefetched (image_wish.c) ---- */
+
+struct ld_rafs;
+
+/*
+ * Of a blob, whose digest and map id are known, what begins before end at its
+ * source. What does not fit is left out. -ENOMEM.
+ */
+int image_wish_add_front(struct ld_image *i, const struct ld_image_blob *b,
+	const struct bc_map *m, uint64_t end);
+/* What a bootstrap lists; there is one map for each of the blobs. -ENOMEM. */
+int image_wish_add_rafs(
+	struct ld_image *i, const struct ld_rafs *r, const struct bc_map *maps);
+/* Beside the image's record. Failing costs a later mount the wish. */
+void image_wish_save(struct image_job *j);
+void image_wish_load(struct image_job *j);
+
 /* Open the image's blobs; maps are taken (also on failure, one by one). */
 typedef int image_source_fn(struct image_job *j, struct ld_image_blob *b,
 	struct bc_source **ret, struct err *e);
@@ -123,8 +141,6 @@ void image_clear(struct ld_image *i);
 
 /* Most bytes of a bootstrap. */
 #define IMAGE_MAX_BOOTSTRAP (1u << 30)
-
-struct ld_rafs;
 
 /*
  * As the read of ld_rafs_reader, from a blob whose size is known. BLOCKING.

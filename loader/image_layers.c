@@ -34,7 +34,7 @@
 #include "runtime/base/util.h"
 
 #define LOG_TOPIC "image"
-#define LAYER_VERSION 2
+#define LAYER_VERSION 3
 /* Layers at a time: those with a TOC wait for the network, others for CPUs. */
 #define MIN_THREADS 4
 #define MAX_THREADS 8
@@ -108,6 +108,8 @@ static void load_facts(const json_t *o, struct image_layer *l)
 		(uint64_t)json_integer_value(json_object_get(o, "entries"));
 	l->size_uncompressed = (uint64_t)json_integer_value(
 		json_object_get(o, "size_uncompressed"));
+	l->prefetch_end = (uint64_t)json_integer_value(
+		json_object_get(o, "prefetch_end"));
 }
 
 static int load_map(struct image_job *j, const json_t *o, struct image_layer *l)
@@ -209,14 +211,15 @@ static void keep_in_cache(struct image_job *j, const struct image_layer *l,
 		log_debug("%s", e.text);
 		return;
 	}
-	o = json_pack("{s:i, s:s, s:s, s:s?, s:s, s:b, s:s?, s:I, s:I}",
+	o = json_pack("{s:i, s:s, s:s, s:s?, s:s, s:b, s:s?, s:I, s:I, s:I}",
 		"version", LAYER_VERSION, "format", ld_format_name(l->format),
 		"map", digest_text(&l->map.id, map), "diff_id",
 		diff_id->algo == DIGEST_NONE ? NULL
 					     : digest_text(diff_id, diff),
 		"index", digest_text(&d, index), "lazy", (int)l->lazy, "why",
 		l->why, "entries", (json_int_t)l->entries, "size_uncompressed",
-		(json_int_t)l->size_uncompressed);
+		(json_int_t)l->size_uncompressed, "prefetch_end",
+		(json_int_t)l->prefetch_end);
 	buf_init(&b, IMAGE_MAX_RECORD);
 	layer_rel(l->desc, "layer.json", rel);
 	if (ld_json_write(o, JSON_COMPACT, &b) == 0)
@@ -283,6 +286,7 @@ static int take_layer(
 	l->lazy = layer->lazy;
 	l->entries = layer->entries;
 	l->size_uncompressed = layer->size_uncompressed;
+	l->prefetch_end = layer->prefetch_end;
 	l->why = mem_strdup(layer->why);
 	if (!l->why)
 		return out_of_memory(e);

@@ -115,7 +115,13 @@ int image_rafs_take(struct image_job *j, struct ld_rafs *r,
 	/* false tables would make the image unreadable for good */
 	j->no_record = r->has_claims;
 	ret = ld_index_write(r->tree, LD_BLOCK_BITS, ret_index, e);
-	return ret < 0 ? ret : take_blobs(j, r, ret_maps, e);
+	if (ret == 0)
+		ret = take_blobs(j, r, ret_maps, e);
+	if (ret == 0 && image_wish_add_rafs(j->image, r, *ret_maps) < 0) {
+		image_maps_fini(*ret_maps, r->blob_count);
+		ret = out_of_memory(e);
+	}
+	return ret;
 }
 
 int image_rafs_save(struct image_job *j, struct buf *index, struct err *e)

@@ -18,7 +18,7 @@
 #include "runtime/base/util.h"
 
 #define LOG_TOPIC "image"
-#define RECORD_VERSION 1
+#define RECORD_VERSION 2
 
 void image_rel(const struct digest *d, const char *name, char *ret)
 {
@@ -140,6 +140,7 @@ int image_record_save(
 	int ret = -EROFS;
 
 	if (!bc_store_is_read_only(j->store) && !j->no_record) {
+		image_wish_save(j);
 		ret = put_record(j, index_bytes, &why);
 		if (ret < 0)
 			log_warn("%s, the next mount prepares the image again",
@@ -320,6 +321,7 @@ int image_record_load(struct image_job *j, struct bc_map **ret_maps)
 	i->entries = i->index.inode_count;
 	json_decref(o);
 	if (ret == 0) {
+		image_wish_load(j);
 		*ret_maps = maps;
 		return 0;
 	}

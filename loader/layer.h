@@ -56,6 +56,8 @@ struct ld_layer {
 	bool lazy;             /* parts of it can be fetched alone */
 	const char *why;       /* static, as ld_layer_recognise */
 	struct digest diff_id; /* of a stream; algo NONE: not computed */
+	uint64_t prefetch_end; /* groups that begin before it in the blob are
+	                          wanted first; 0: none */
 	struct bc_spool spool; /* owned; the whole device, verified; or none */
 	uint64_t entries;
 	uint64_t size_uncompressed; /* sum of file sizes */

@@ -79,6 +79,20 @@ struct tables {
 	uint32_t blob_len;
 };
 
+/* The prefetch table; some writers leave a size without a place. */
+static int read_wish(struct rafs_boot *b, const uint8_t *x, struct err *e)
+{
+	uint64_t off = le64_at(x + 40), len = le32_at(x + 48);
+
+	if (off == 0 || len == 0)
+		return 0;
+	if (!range_fits(off, len, b->len))
+		return rafs_broken(e, "prefetch table outside the file");
+	b->wish = b->p + off;
+	b->wish_count = len / 4;
+	return 0;
+}
+
 static int read_supers(struct rafs_boot *b, struct tables *t, struct err *e)
 {
 	const uint8_t *s = b->p + SUPER_OFF, *x = b->p + EXT_SUPER_OFF;
@@ -115,7 +129,7 @@ static int read_supers(struct rafs_boot *b, struct tables *t, struct err *e)
 		return rafs_broken(e, "chunk table outside the file");
 	if (b->meta_off >= b->len)
 		return rafs_broken(e, "inodes outside the file");
-	return 0;
+	return read_wish(b, x, e);
 }
 
 int rafs_blob_id(const uint8_t *at, struct digest *ret)
@@ -571,6 +585,7 @@ void ld_rafs_fini(struct ld_rafs *r)
 	for (i = 0; i < r->blob_count; i++)
 		buf_fini(&r->blobs[i].map);
 	mem_free(r->blobs);
+	mem_free(r->wish);
 	ld_tree_destroy(r->tree);
 	*r = (struct ld_rafs){0};
 }

@@ -28,6 +28,10 @@ struct ld_rafs {
 	struct ld_rafs_blob *blobs;
 	size_t blob_count;
 	uint64_t entries, size_uncompressed;
+	/* What it wants to be prefetched, in order: of files, file_off unused
+	 */
+	struct ld_extent *wish; /* owned */
+	size_t wish_count, wish_cap;
 	/* Nothing covers where the maps put batch chunks; their digests do. */
 	bool has_claims;
 };

@@ -81,7 +81,9 @@ struct rafs_boot {
 	struct rafs_blob_info *blobs; /* owned */
 	struct rafs_chunk *chunks;    /* owned, sorted by blob and index */
 	size_t chunk_count;
-	uint8_t *added; /* owned: records that the chunk table lacks */
+	uint8_t *added;      /* owned: records that the chunk table lacks */
+	const uint8_t *wish; /* the prefetch table: numbers of 4 bytes */
+	size_t wish_count;
 	const struct ld_rafs_reader *reader; /* may be NULL */
 	uint64_t ci_budget; /* bytes that further tables may have */
 };
@@ -143,6 +145,12 @@ int rafs_set_xattr(struct ld_tree *t, struct ld_inode *i, const char *name,
 /* The codec of a compressed chunk: 0 none, 1 lz4_block, 2 gzip, 3 zstd. */
 int rafs_codec(uint32_t compressor, bool is_compressed, enum bc_codec *ret,
 	struct err *e);
+
+/*
+ * rafs_wish.c: i, or all that lies below it, is to be prefetched next; each
+ * inode once. What is too much is left out. -ENOMEM.
+ */
+int rafs_wish_add(struct ld_rafs *r, struct ld_inode *i);
 
 /*
  * Build the tree from the root inode on. Every chunk that a file names must be

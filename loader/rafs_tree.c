@@ -479,6 +479,25 @@ static int read_root(struct walk *w)
 	return err;
 }
 
+/* The prefetch table names inodes; 0 ends it, unknown ones are passed over. */
+static int read_wish(struct walk *w)
+{
+	struct seen *s;
+	uint32_t nid;
+	size_t k;
+	int err = 0;
+
+	for (k = 0; err == 0 && k < w->b->wish_count; k++) {
+		nid = le32_at(w->b->wish + k * 4);
+		if (nid == 0)
+			break;
+		s = seen_place(w, nid);
+		if (s->inode)
+			err = rafs_wish_add(w->r, s->inode);
+	}
+	return err < 0 ? out_of_memory(w) : 0;
+}
+
 int rafs_tree_build(const struct rafs_boot *b, struct ld_rafs *r, struct err *e)
 {
 	struct walk w = {.b = b, .r = r, .e = e, .budget = b->len};
@@ -492,6 +511,8 @@ int rafs_tree_build(const struct rafs_boot *b, struct ld_rafs *r, struct err *e)
 		d = w.stack[--w.stack_len];
 		err = read_dir(&w, &d);
 	}
+	if (err == 0)
+		err = read_wish(&w);
 	mem_free(w.seen);
 	mem_free(w.stack);
 	return err;

@@ -511,6 +511,26 @@ static int read_tree(struct v5 *v)
 	return err;
 }
 
+/* The prefetch table names inode numbers. */
+static int read_wish(struct v5 *v)
+{
+	const uint8_t *s = v->b->p;
+	uint64_t off = le64_at(s + 40), count = le32_at(s + 60), k;
+	uint32_t ino;
+	int err = 0;
+
+	if (off == 0 || count == 0)
+		return 0;
+	if (!range_fits(off, count * 4, v->b->len))
+		return rafs_broken(v->e, "prefetch table outside the file");
+	for (k = 0; err == 0 && k < count; k++) {
+		ino = le32_at(s + off + k * 4);
+		if (ino > 0 && ino <= v->table_count && v->by_ino[ino - 1])
+			err = rafs_wish_add(v->r, v->by_ino[ino - 1]);
+	}
+	return err < 0 ? out_of_memory(v) : 0;
+}
+
 int rafs_v5_parse(const struct rafs_boot *b, struct ld_rafs *r, struct err *e)
 {
 	struct v5 v = {.b = b, .r = r, .e = e, .budget = b->len};
@@ -526,6 +546,8 @@ int rafs_v5_parse(const struct rafs_boot *b, struct ld_rafs *r, struct err *e)
 		err = read_tree(&v);
 	if (err == 0)
 		err = rafs_v5_lay_out(r, &v.codec, v.refs, v.ref_count, e);
+	if (err == 0)
+		err = read_wish(&v);
 	mem_free(v.visited);
 	mem_free(v.by_ino);
 	mem_free(v.stack);

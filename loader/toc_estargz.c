@@ -25,7 +25,7 @@ static int read_entries(struct toc_layer *t, struct toc_reader *rd,
 		r = toc_members_note(m, &entry, e);
 		if (r)
 			return r;
-		if (toc_is_landmark(&entry, &t->tmp)) {
+		if (toc_is_landmark(m, &entry, &t->tmp)) {
 			r = toc_layer_skip(t, e);
 			if (r)
 				return r;
@@ -62,6 +62,7 @@ int ld_toc_parse_estargz(const uint8_t *toc, size_t len, uint64_t toc_off,
 	if (!r)
 		r = toc_layer_finish(&t, d, BC_CODEC_GZIP, &layer, e);
 	toc_layer_fini(&t);
+	layer.prefetch_end = m.landmark;
 	if (!r)
 		*ret = layer;
 	return r;

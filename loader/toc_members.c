@@ -20,7 +20,8 @@ void toc_members_fini(struct toc_members *m)
 	m->count = m->cap = 0;
 }
 
-bool toc_is_landmark(const struct toc_entry *entry, struct buf *tmp)
+bool toc_is_landmark(
+	struct toc_members *m, const struct toc_entry *entry, struct buf *tmp)
 {
 	static const char *const names[] = {".prefetch.landmark",
 		".no.prefetch.landmark", "stargz.index.json"};
@@ -28,6 +29,8 @@ bool toc_is_landmark(const struct toc_entry *entry, struct buf *tmp)
 	if (entry->type == TOC_CHUNK ||
 		toc_path_clean(entry->name, entry->name_len, tmp, NULL))
 		return false;
+	if (!strcmp((const char *)tmp->data, names[0]))
+		m->landmark = entry->offset;
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
 		if (!strcmp((const char *)tmp->data, names[i]))
 			return true;

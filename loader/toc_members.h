@@ -28,7 +28,8 @@ struct toc_member {
 struct toc_members {
 	struct toc_member *list; /* owned; sorted by toc_members_end */
 	size_t count, cap;
-	uint64_t limit; /* of the blob: no member begins here or behind */
+	uint64_t limit;    /* of the blob: no member begins here or behind */
+	uint64_t landmark; /* what begins before it is wanted first; 0: none */
 };
 
 /* Frees the list; harmless twice. */
@@ -46,7 +47,8 @@ int toc_members_note(
  */
 void toc_members_end(struct toc_members *m, struct toc_layer *t, uint64_t end);
 /*
- * A file of stargz' own (prefetch up to here, or nothing; the TOC), which is
- * not shown. tmp is overwritten.
+ * A file of stargz' own (prefetch up to here, which is noted in m, or nothing;
+ * the TOC), which is not shown. tmp is overwritten.
  */
-bool toc_is_landmark(const struct toc_entry *entry, struct buf *tmp);
+bool toc_is_landmark(
+	struct toc_members *m, const struct toc_entry *entry, struct buf *tmp);

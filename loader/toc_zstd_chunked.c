@@ -84,7 +84,8 @@ static int add_entry(struct toc_layer *t, struct source *s,
 	if (r)
 		return r;
 	/* containers/storage knows no landmarks: such a file is the image's */
-	if (entry->end_offset == 0 && toc_is_landmark(entry, &t->tmp))
+	if (entry->end_offset == 0 &&
+		toc_is_landmark(&s->members, entry, &t->tmp))
 		return toc_layer_skip(t, e);
 	r = toc_layer_add(t, entry, &has_data, e);
 	return r || !has_data ? r : add_data(t, s, entry, e);
@@ -130,6 +131,7 @@ int ld_toc_parse_zstd_chunked(const uint8_t *toc, size_t len,
 			s.has_open ? BC_CODEC_ZSTD_PART : BC_CODEC_ZSTD, &layer,
 			e);
 	toc_layer_fini(&t);
+	layer.prefetch_end = s.members.landmark;
 	if (!r)
 		*ret = layer;
 	return r;

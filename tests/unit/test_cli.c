@@ -58,6 +58,35 @@ static void options_of_mount_are_read(void **state)
 	ld_cli_fini(&c);
 }
 
+static void prefetch_says_what_how_fast_and_from_where(void **state)
+{
+	struct ld_cli c;
+	struct err e;
+
+	assert_int_equal(parse("sluice mount a.b/c /mnt", &c, &e), 0);
+	assert_int_equal(c.prefetch, LD_PREFETCH_RECORDED);
+	assert_null(c.prefetch_from);
+	ld_cli_fini(&c);
+	assert_int_equal(
+		parse("sluice mount --prefetch recorded:/x/y --record /r "
+		      "--prefetch-rate 10m a.b/c /mnt",
+			&c, &e),
+		0);
+	assert_int_equal(c.prefetch, LD_PREFETCH_RECORDED);
+	assert_string_equal(c.prefetch_from, "/x/y");
+	assert_string_equal(c.record, "/r");
+	assert_int_equal(c.prefetch_rate, 10 << 20);
+	ld_cli_fini(&c);
+	assert_int_equal(parse("sluice mount -o prefetch=recorded:/x "
+			       "a.b/c /mnt -o prefetch=all,record=/r",
+				 &c, &e),
+		0);
+	assert_int_equal(c.prefetch, LD_PREFETCH_ALL);
+	assert_null(c.prefetch_from);
+	assert_string_equal(c.record, "/r");
+	ld_cli_fini(&c);
+}
+
 static void every_long_option_of_mount_works_in_dash_o(void **state)
 {
 	struct ld_cli c;
@@ -171,6 +200,11 @@ static const struct mistake mistakes[] = {
 	{"sluice mount --workers 2x a b", "2x", ERR_USAGE},
 	{"sluice mount --driver x a b", "erofs", ERR_USAGE},
 	{"sluice mount --prefetch some a b", "some", ERR_USAGE},
+	{"sluice mount --prefetch recorded: a b", "recorded", ERR_USAGE},
+	{"sluice mount --prefetch-rate 0 a b", "rate", ERR_USAGE},
+	{"sluice mount --prefetch-rate 9999999999999T a b", "rate", ERR_USAGE},
+	{"sluice mount --prefetch-rate 1X a b", "rate", ERR_USAGE},
+	{"sluice mount --record= a b", "record", ERR_USAGE},
 	{"sluice mount --offline maybe a b", "maybe", ERR_USAGE},
 	{"sluice mount --offline 86401 a b", "86400", ERR_USAGE},
 	{"sluice mount --offline -1 a b", "seconds", ERR_USAGE},
@@ -184,13 +218,7 @@ static const struct mistake mistakes[] = {
 	{"mount.sluice a b -x", "-x", ERR_USAGE},
 	{"sluice mount --transport uring a b", "transport=uring",
 		ERR_UNSUPPORTED},
-	{"sluice mount --prefetch all a b", "prefetch=all", ERR_UNSUPPORTED},
-	{"sluice mount --prefetch recorded:/x a b", "recorded",
-		ERR_UNSUPPORTED},
-	{"sluice mount --prefetch-rate 1M a b", "rate", ERR_UNSUPPORTED},
 	{"sluice mount --cache-size 20G a b", "cache-size", ERR_UNSUPPORTED},
-	{"sluice mount --record /x a b", "record", ERR_UNSUPPORTED},
-	{"sluice mount -o record=/x a b", "record", ERR_UNSUPPORTED},
 };
 
 static void mistakes_are_named(void **state)
@@ -249,6 +277,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(options_of_mount_are_read),
 		cmocka_unit_test(every_long_option_of_mount_works_in_dash_o),
+		cmocka_unit_test(prefetch_says_what_how_fast_and_from_where),
 		cmocka_unit_test(mount_helpers_follow_mount_8),
 		cmocka_unit_test(the_other_commands_are_read),
 		cmocka_unit_test(a_later_word_wins),

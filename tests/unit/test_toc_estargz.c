@@ -125,6 +125,7 @@ static void landmarks_are_hidden_but_begin_a_member(void **state)
 	assert_null(find(&l, ".no.prefetch.landmark"));
 	assert_non_null(find(&l, "d/.prefetch.landmark"));
 	assert_int_equal(l.entries, 2);
+	assert_int_equal(l.prefetch_end, 400);
 	open_map(&l, &m);
 	assert_int_equal(m.chunk_count, 1);
 	assert_chunk(&m, 0, 0, 10, 100, 300, 0, 0x11);

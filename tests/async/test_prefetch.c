@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* blobcache/prefetch: what is wanted before it is read, on every engine. */
+#include <dirent.h>
+#include <errno.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "blobcache/blob_int.h"
+#include "blobcache/prefetch.h"
+#include "blobcache/trace.h"
+#include "tests/async/engines.h"
+#include "tests/lib/blob_fixture.h"
+
+static void queue_dry(void *arg)
+{
+	atomic_fetch_add((atomic_uint *)arg, 1);
+}
+
+/* A queue and how often it has told that it is dry. */
+struct queue {
+	struct bc_prefetch *p;
+	atomic_uint dry;
+};
+
+static void queue_open(struct queue *q, struct rt *rt, uint64_t rate)
+{
+	const struct bc_prefetch_options o = {
+		.rt = rt, .rate = rate, .dry = queue_dry, .arg = &q->dry};
+
+	atomic_init(&q->dry, 0);
+	assert_int_equal(bc_prefetch_create(&o, &q->p), 0);
+}
+
+static void queue_add(
+	struct queue *q, struct fixture *f, uint32_t group, uint32_t count)
+{
+	const struct bc_prefetch_item i = {f->b, group, count};
+
+	assert_int_equal(bc_prefetch_add(q->p, &i, 1), 0);
+}
+
+static void wait_dry(struct queue *q)
+{
+	struct bc_prefetch_stats s;
+
+	do {
+		sched_yield();
+		bc_prefetch_stats(q->p, &s);
+	} while (!s.is_idle);
+}
+
+static void wait_group(struct bc_blob *b, uint32_t group)
+{
+	while (!bc_blob_has_group(b, group))
+		sched_yield();
+}
+
+static void some(struct rt *rt)
+{
+	struct fixture f;
+	struct queue q;
+	uint32_t i;
+
+	fixture_init(&f);
+	fixture_open(&f, rt);
+	queue_open(&q, rt, 0);
+	queue_add(&q, &f, 30, 3);
+	queue_add(&q, &f, 2, 1);
+	queue_add(&q, &f, 31, 4); /* again, and more */
+	wait_dry(&q);
+	for (i = 30; i < 35; i++)
+		wait_group(f.b, i);
+	wait_group(f.b, 2);
+	assert_false(bc_blob_has_group(f.b, 3));
+	assert_false(bc_blob_has_group(f.b, 35));
+	queue_add(&q, &f, 0, FIXTURE_GROUPS);
+	wait_cached(f.b, total(f.b));
+	wait_dry(&q);
+	assert_int_equal(atomic_load(&q.dry), 1);
+	i = atomic_load(&f.source->fetches);
+	queue_add(&q, &f, 0, FIXTURE_GROUPS);
+	wait_dry(&q);
+	expect_all(rt, &f, 50000);
+	assert_int_equal(atomic_load(&f.source->fetches), i);
+	bc_blob_stop(f.b);
+	bc_prefetch_destroy(q.p);
+	fixture_close(&f);
+	fixture_fini(&f);
+}
+
+static void what_is_queued_comes_and_nothing_else(void **state)
+{
+	on_engines(2, some);
+}
+
+static void few(struct rt *rt)
+{
+	struct bc_prefetch_item items[FIXTURE_GROUPS];
+	struct fixture f;
+	struct queue q;
+	uint32_t i;
+
+	fixture_init(&f);
+	fixture_open(&f, rt);
+	queue_open(&q, rt, 0);
+	/* backwards: neighbours share a range all the same */
+	for (i = 0; i < FIXTURE_GROUPS; i++)
+		items[i] = (struct bc_prefetch_item){
+			f.b, FIXTURE_GROUPS - 1 - i, 1};
+	assert_int_equal(bc_prefetch_add(q.p, items, FIXTURE_GROUPS), 0);
+	wait_cached(f.b, total(f.b));
+	assert_int_equal(atomic_load(&f.source->fetches), 1);
+	bc_blob_stop(f.b);
+	bc_prefetch_destroy(q.p);
+	fixture_close(&f);
+	fixture_fini(&f);
+}
+
+static void neighbours_share_a_range_in_whatever_order_they_are_wanted(
+	void **state)
+{
+	on_engines(2, few);
+}
+
+static void overtaken(struct rt *rt)
+{
+	struct fixture f;
+	struct queue q;
+	struct bg g;
+
+	fixture_init(&f);
+	fixture_open(&f, rt);
+	atomic_store(&f.source->hold, true);
+	queue_open(&q, rt, 0);
+	queue_add(&q, &f, 0, 8);
+	while (fake_held(f.source) == 0)
+		sched_yield();
+	/* a demand read of the same bytes joins, and promotes the fetch */
+	bg_post(rt, &g, f.b, RT_DEMAND, true, 0);
+	while (atomic_load(&f.source->promotes) == 0)
+		sched_yield();
+	assert_int_equal(fake_held(f.source), 1);
+	fake_release(f.source);
+	while (atomic_load(&g.result) == 1)
+		sched_yield();
+	assert_int_equal(atomic_load(&g.result), 0);
+	assert_memory_equal(g.buf, f.device, sizeof(g.buf));
+	wait_dry(&q);
+	bc_blob_stop(f.b);
+	bc_prefetch_destroy(q.p);
+	fixture_close(&f);
+	fixture_fini(&f);
+}
+
+static void a_demand_read_joins_and_promotes(void **state)
+{
+	on_engines(1, overtaken);
+}
+
+static void broken(struct rt *rt)
+{
+	struct bc_prefetch_stats s;
+	struct fixture f;
+	struct queue q;
+
+	fixture_init(&f);
+	fixture_open(&f, rt);
+	atomic_store(&f.source->fail_code, -EIO);
+	atomic_store(&f.source->fail_count, 1000000);
+	queue_open(&q, rt, 0);
+	do {
+		queue_add(&q, &f, 0, FIXTURE_GROUPS);
+		wait_dry(&q);
+		bc_prefetch_stats(q.p, &s);
+	} while (!s.was_stopped);
+	assert_int_equal(atomic_load(&f.source->fetches), 16);
+	assert_int_equal(bc_blob_cached_bytes(f.b), 0);
+	atomic_store(&f.source->fail_count, 0);
+	expect_all(rt, &f, 50000);
+	bc_blob_stop(f.b);
+	bc_prefetch_destroy(q.p);
+	fixture_close(&f);
+	fixture_fini(&f);
+}
+
+static void failures_end_it_and_readers_try_themselves(void **state)
+{
+	on_engines(1, broken);
+}
+
+static void ended(struct rt *rt)
+{
+	struct fixture f;
+	struct queue q;
+
+	fixture_init(&f);
+	fixture_open(&f, rt);
+	atomic_store(&f.source->hold, true);
+	queue_open(&q, rt, 0);
+	queue_add(&q, &f, 0, FIXTURE_GROUPS);
+	while (fake_held(f.source) == 0)
+		sched_yield();
+	bc_blob_stop(f.b);
+	bc_prefetch_destroy(q.p);
+	assert_int_equal(atomic_load(&q.dry), 0);
+	fixture_close(&f);
+	fixture_fini(&f);
+}
+
+static void it_ends_while_a_server_is_silent(void **state)
+{
+	on_engines(2, ended);
+}
+
+static void slow(struct rt *rt)
+{
+	struct bc_prefetch_stats s;
+	struct fixture f;
+	struct queue q;
+
+	fixture_init(&f);
+	fixture_open(&f, rt);
+	/* a second's worth is less than the blob: it has to wait */
+	queue_open(&q, rt, 100);
+	queue_add(&q, &f, 0, 1);
+	queue_add(&q, &f, 40, 1);
+	do {
+		sched_yield();
+		bc_prefetch_stats(q.p, &s);
+	} while (s.waits == 0);
+	assert_true(s.ranges <= 1);
+	bc_blob_stop(f.b);
+	bc_prefetch_destroy(q.p);
+	fixture_close(&f);
+	fixture_fini(&f);
+}
+
+static void a_rate_holds_it_up(void **state)
+{
+	on_engines(1, slow);
+}
+
+/* ---- the trace ---- */
+
+static void traced(struct rt *rt)
+{
+	struct bc_record r;
+	struct bc_trace *t;
+	struct fixture f;
+	uint8_t buf[10];
+	uint64_t off;
+	uint32_t n;
+
+	fixture_init(&f);
+	fixture_open(&f, rt);
+	assert_int_equal(bc_trace_create(&t), 0);
+	assert_int_equal(bc_trace_add_blob(t, &f.digest, &f.b->map.id, &n), 0);
+	assert_int_equal(bc_blob_set_trace(f.b, t, n), 0);
+	off = f.b->map.chunks[f.b->map.groups[20].first_chunk].dev_off;
+	assert_int_equal(read_at(rt, f.b, off, buf, sizeof(buf)), 0);
+	assert_int_equal(read_at(rt, f.b, 0, buf, sizeof(buf)), 0);
+	assert_int_equal(read_at(rt, f.b, off, buf, sizeof(buf)), 0);
+	off = f.b->map.chunks[f.b->map.groups[40].first_chunk].dev_off;
+	assert_int_equal(
+		read_class(rt, f.b, off, NULL, sizeof(buf), RT_PREFETCH), 0);
+	assert_int_equal(bc_trace_read(t, &r), 0);
+	/* what was touched, not what was taken along or prefetched */
+	assert_int_equal(r.entry_count, 2);
+	assert_int_equal(r.entries[0].group, 20);
+	assert_int_equal(r.entries[0].count, 1);
+	assert_int_equal(r.entries[1].group, 0);
+	bc_record_fini(&r);
+	assert_int_equal(bc_blob_set_trace(f.b, NULL, 0), 0);
+	bc_trace_destroy(t);
+	fixture_close(&f);
+	fixture_fini(&f);
+}
+
+static void first_touches_are_noted_in_their_order(void **state)
+{
+	on_engines(1, traced);
+}
+
+/* ---- hostile records ---- */
+
+/* "x.EPROTO" gives -EPROTO. */
+static int named_result(const char *name)
+{
+	if (strstr(name, ".EPROTO"))
+		return -EPROTO;
+	return strstr(name, ".EBADMSG") ? -EBADMSG : 0;
+}
+
+static void hostile_records_are_refused_as_their_names_say(void **state)
+{
+	const char *root = getenv("SLUICE_SOURCE_ROOT");
+	struct bc_record r;
+	struct dirent *d;
+	struct err e = {0};
+	char path[512];
+	struct buf b;
+	DIR *dir;
+	int n = 0, fd;
+
+	assert_non_null(root);
+	(void)snprintf(
+		path, sizeof(path), "%s/tests/samples/hostile/record", root);
+	dir = opendir(path);
+	assert_non_null(dir);
+	fd = dirfd(dir);
+	while ((d = readdir(dir))) {
+		if (d->d_name[0] == '.')
+			continue;
+		buf_init(&b, BC_RECORD_MAX_FILE);
+		assert_int_equal(buf_read_file(&b, fd, d->d_name), 0);
+		if (bc_record_parse(b.data, b.len, &r, &e) !=
+			named_result(d->d_name))
+			fail_msg("%s: %s", d->d_name, e.text);
+		if (named_result(d->d_name) == 0)
+			bc_record_fini(&r);
+		buf_fini(&b);
+		n++;
+	}
+	assert_int_equal(closedir(dir), 0);
+	assert_true(n >= 12);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_is_queued_comes_and_nothing_else),
+		cmocka_unit_test(
+			neighbours_share_a_range_in_whatever_order_they_are_wanted),
+		cmocka_unit_test(a_demand_read_joins_and_promotes),
+		cmocka_unit_test(failures_end_it_and_readers_try_themselves),
+		cmocka_unit_test(it_ends_while_a_server_is_silent),
+		cmocka_unit_test(a_rate_holds_it_up),
+		cmocka_unit_test(first_touches_are_noted_in_their_order),
+		cmocka_unit_test(
+			hostile_records_are_refused_as_their_names_say),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
