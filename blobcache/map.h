@@ -44,6 +44,17 @@ enum bc_codec {
 #define BC_DEFLATE_BITS 0x07
 #define BC_DEFLATE_ZSTD 0x08
 #define BC_DEFLATE_WINDOW 32768u
+#define BC_DEFLATE_MAX_CTX (2 + BC_DEFLATE_WINDOW)
+
+struct ZSTD_CCtx_s;
+
+/*
+ * Write such a context to ret (BC_DEFLATE_MAX_CTX bytes of room) and give its
+ * length back. The stream goes on with the bits high bits of the byte last; its
+ * window of len bytes, at most BC_DEFLATE_WINDOW, is packed where that helps.
+ */
+size_t bc_deflate_ctx(struct ZSTD_CCtx_s *packer, unsigned bits, uint8_t last,
+	const void *window, size_t len, uint8_t *ret);
 
 #define BC_MAX_CHUNK_LEN (128u << 20)
 #define BC_MAX_GROUP_LEN (128u << 20) /* decoded or compressed */

@@ -13,7 +13,6 @@
 
 #define GZIP_ONLY 31       /* window bits: largest window, gzip header */
 #define ZSTD_MAX_WINDOW 27 /* log2 */
-#define ZSTD_LEVEL 3       /* of windows in contexts */
 #define MAX_CTX_BYTES (768u << 20)
 /* Between two marks inside what has no place of entry. */
 #define MARK_SPAN (64u << 20)
@@ -200,23 +199,14 @@ static int mark(struct bc_unpack *u, bool *ret_new, struct err *e)
 static int add_deflate_point(struct bc_unpack *u, struct err *e)
 {
 	unsigned bits = (unsigned)u->z.data_type & BC_DEFLATE_BITS;
-	uint8_t window[BC_DEFLATE_WINDOW], ctx[2 + BC_DEFLATE_WINDOW];
+	uint8_t window[BC_DEFLATE_WINDOW], ctx[BC_DEFLATE_MAX_CTX];
 	unsigned len = sizeof(window);
 	size_t n;
 
 	if (inflateGetDictionary(&u->z, window, &len) != Z_OK)
 		return err_set(e, -EPROTO, "zlib has no window");
-	ctx[0] = (uint8_t)bits;
-	ctx[1] = bits ? u->last_byte : 0;
-	n = ZSTD_compressCCtx(
-		u->packer, ctx + 2, sizeof(ctx) - 2, window, len, ZSTD_LEVEL);
-	if (len > 0 && !ZSTD_isError(n) && n < len) {
-		ctx[0] |= BC_DEFLATE_ZSTD;
-	} else {
-		memcpy(ctx + 2, window, len);
-		n = len;
-	}
-	return add_point(u, BC_CODEC_DEFLATE, ctx, 2 + n, e);
+	n = bc_deflate_ctx(u->packer, bits, u->last_byte, window, len, ctx);
+	return add_point(u, BC_CODEC_DEFLATE, ctx, n, e);
 }
 
 static int gzip_error(const struct bc_unpack *u, int zr, struct err *e)

@@ -549,6 +549,7 @@ void image_clear(struct ld_image *i)
 	for (k = 0; k < i->blob_count; k++)
 		if (i->blobs[k].blob)
 			bc_blob_stop(i->blobs[k].blob);
+	image_claims_judge(i);
 	for (k = 0; k < i->blob_count; k++) {
 		bc_blob_close(i->blobs[k].blob);
 		mem_free(i->blobs[k].why);
@@ -563,6 +564,7 @@ void image_clear(struct ld_image *i)
 	i->blob_count = 0;
 	i->layer_count = 0;
 	i->has_wanted = false;
+	i->claims = NULL;
 	if (i->index.base)
 		ld_index_close(&i->index);
 	i->index = (struct ld_index){0};

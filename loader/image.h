@@ -73,6 +73,9 @@ struct ld_image {
 	/* private */
 	struct ld_origin *origin; /* NULL: a bundle */
 	bool has_wanted;
+	/* Of the record that goes if its maps turn out wrong; NULL: they are
+	 * proven. */
+	struct bc_store *claims;
 	bool is_inline;         /* bundle: the bootstrap lies in a blob */
 	struct buf index_bytes; /* of index, where the cache took no file */
 };
@@ -100,5 +103,5 @@ int ld_image_find_wanted(struct ld_image *i);
  * bytes). False: it is in memory alone.
  */
 bool ld_image_index_path(const struct ld_image *i, char *ret);
-/* Closes the blobs; rt still runs. BLOCKING. */
+/* Closes the blobs; rt still runs, the store is open. BLOCKING. */
 void ld_image_fini(struct ld_image *i);

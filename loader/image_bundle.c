@@ -228,11 +228,17 @@ static int read_blob(void *arg, const struct digest *d, uint64_t off,
 	struct image_job *j = arg;
 	char where[MAX_WHERE];
 	struct bc_source *s;
-	int err;
+	int err = 0;
 
-	err = where_is(j, d, where, e);
+	if (d->algo != DIGEST_NONE)
+		err = where_is(j, d, where, e);
+	else if (!j->image->is_inline)
+		err = err_set(e, -EPROTO,
+			"broken RAFS bootstrap: it names no blob with its "
+			"chunk tables");
 	if (err == 0)
-		err = open_source(j, where, 0, &s, e);
+		err = open_source(j,
+			d->algo != DIGEST_NONE ? where : j->ref.path, 0, &s, e);
 	if (err < 0)
 		return err;
 	err = image_rafs_read(j, s, off, len, ret, e);

@@ -30,9 +30,8 @@ struct image_job {
 	bool is_moved; /* the tag names another digest than last time */
 	struct ld_manifest manifest; /* owned; empty for bundles */
 	struct ld_image *image;      /* being filled */
-	bool no_record; /* it would outlive claims that nothing proves */
-	pthread_mutex_t toc_lock; /* guards tocs */
-	struct ld_manifest tocs;  /* owned; of the TOC image; empty: not read */
+	pthread_mutex_t toc_lock;    /* guards tocs */
+	struct ld_manifest tocs; /* owned; of the TOC image; empty: not read */
 };
 
 /* A layer blob that was loaded: its index, its map. */
@@ -134,8 +133,21 @@ int image_blobs_open(struct image_job *j, struct bc_map *maps,
 /* Close what has a base, free the list. NULL is fine. */
 void image_maps_fini(struct bc_map *maps, size_t count);
 
-/* Empty but for name, digest, platform and origin. Blobs are closed. */
+/*
+ * Empty but for name, digest, platform and origin. Blobs are closed; what they
+ * have seen counts (image_claims_judge).
+ */
 void image_clear(struct ld_image *i);
+
+/* ---- maps that nothing proves (image_claims.c) ---- */
+
+/* Stands for the place that j's blobs come from. -ENOMEM or as OpenSSL. */
+int image_claims_place(const struct image_job *j, struct digest *ret);
+/*
+ * Remove the record of an image with i->claims if chunks of its blobs were
+ * wrong. The blobs are still open.
+ */
+void image_claims_judge(const struct ld_image *i);
 
 /* ---- RAFS (image_rafs.c) ---- */
 

@@ -177,6 +177,10 @@ static int read_blob(void *arg, const struct digest *d, uint64_t off,
 	struct bc_source *s;
 	int err;
 
+	if (d->algo == DIGEST_NONE)
+		return err_set(e, -EPROTO,
+			"broken RAFS bootstrap: it names no blob with its "
+			"chunk tables");
 	/* without a size of its own it is as long as what is asked for */
 	err = origin->ops->source(origin, d, layer ? layer->size : 0, &s, e);
 	if (err < 0)

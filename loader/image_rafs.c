@@ -112,8 +112,7 @@ int image_rafs_take(struct image_job *j, struct ld_rafs *r,
 {
 	int ret;
 
-	/* false tables would make the image unreadable for good */
-	j->no_record = r->has_claims;
+	j->image->claims = r->has_claims ? j->store : NULL;
 	ret = ld_index_write(r->tree, LD_BLOCK_BITS, ret_index, e);
 	if (ret == 0)
 		ret = take_blobs(j, r, ret_maps, e);

@@ -78,9 +78,11 @@ static json_t *layer_json(const struct ld_image_layer *l)
 		number(l->size_uncompressed), "entries", number(l->entries));
 }
 
-static json_t *record_json(const struct ld_image *i, const struct digest *index)
+static json_t *record_json(const struct ld_image *i, const struct digest *index,
+	const struct digest *place)
 {
 	char digest[DIGEST_MAX_TEXT], text[DIGEST_MAX_TEXT];
+	char from[DIGEST_MAX_TEXT];
 	json_t *blobs = json_array(), *layers = json_array();
 	size_t k;
 	int ret = 0;
@@ -94,10 +96,12 @@ static json_t *record_json(const struct ld_image *i, const struct digest *index)
 		json_decref(layers);
 		return NULL;
 	}
-	return json_pack("{s:i, s:s, s:s?, s:s, s:b, s:I, s:o, s:o}", "version",
-		RECORD_VERSION, "digest", digest_text(&i->digest, digest),
-		"platform", i->platform, "index", digest_text(index, text),
-		"inline", (int)i->is_inline, "bytes_compressed",
+	return json_pack("{s:i, s:s, s:s?, s:s, s:s?, s:b, s:I, s:o, s:o}",
+		"version", RECORD_VERSION, "digest",
+		digest_text(&i->digest, digest), "platform", i->platform,
+		"index", digest_text(index, text), "tables_from",
+		i->claims ? digest_text(place, from) : NULL, "inline",
+		(int)i->is_inline, "bytes_compressed",
 		(json_int_t)i->bytes_compressed, "blobs", blobs, "layers",
 		layers);
 }
@@ -106,19 +110,21 @@ static int put_record(
 	struct image_job *j, const struct buf *index, struct err *e)
 {
 	char rel[IMAGE_REL_LEN];
-	struct digest d;
+	struct digest d, place;
 	struct buf b;
 	json_t *o;
 	int ret;
 
 	ret = digest_of(DIGEST_SHA256, index->data, index->len, &d);
+	if (ret == 0)
+		ret = image_claims_place(j, &place);
 	if (ret < 0)
 		return err_sys(e, ret, "cannot hash the index");
 	image_rel(&j->image->digest, "index", rel);
 	ret = bc_store_put(j->store, rel, index->data, index->len, e);
 	if (ret < 0)
 		return ret;
-	o = record_json(j->image, &d);
+	o = record_json(j->image, &d, &place);
 	buf_init(&b, IMAGE_MAX_RECORD);
 	ret = ld_json_write(o, JSON_INDENT(1), &b);
 	json_decref(o);
@@ -139,7 +145,7 @@ int image_record_save(
 	struct err why = {0};
 	int ret = -EROFS;
 
-	if (!bc_store_is_read_only(j->store) && !j->no_record) {
+	if (!bc_store_is_read_only(j->store)) {
 		image_wish_save(j);
 		ret = put_record(j, index_bytes, &why);
 		if (ret < 0)
@@ -262,6 +268,18 @@ static json_t *read_record(struct bc_store *s, const struct digest *d)
 	return NULL;
 }
 
+/* Maps that nothing proves count where they came from. */
+static bool is_from_here(const struct image_job *j, const json_t *o)
+{
+	struct digest from, here;
+
+	if (!json_is_string(json_object_get(o, "tables_from")))
+		return true;
+	return read_digest(o, "tables_from", &from) &&
+	       image_claims_place(j, &here) == 0 &&
+	       digest_is_equal(&from, &here);
+}
+
 static int open_index(struct image_job *j, const json_t *o)
 {
 	struct ld_image *i = j->image;
@@ -302,8 +320,10 @@ int image_record_load(struct image_job *j, struct bc_map **ret_maps)
 	json_t *o = read_record(j->store, &i->digest);
 	int ret;
 
-	if (!o)
+	if (!o || !is_from_here(j, o)) {
+		json_decref(o);
 		return -ENOENT;
+	}
 	fresh.is_inline = i->is_inline;
 	fresh.name = take_ptr(i->name);
 	fresh.platform = take_ptr(i->platform);
@@ -317,6 +337,8 @@ int image_record_load(struct image_job *j, struct bc_map **ret_maps)
 		ret = maps ? open_maps(j, maps) : -ENOMEM;
 	}
 	i->is_inline = json_is_true(json_object_get(o, "inline"));
+	if (json_is_string(json_object_get(o, "tables_from")))
+		i->claims = j->store;
 	i->bytes_compressed = read_number(o, "bytes_compressed");
 	i->entries = i->index.inode_count;
 	json_decref(o);

@@ -378,7 +378,7 @@ static int load_tables(struct rafs_boot *b, struct ld_rafs *r, struct err *e)
 		err = rafs_ci_load(b, &r->blobs[i].digest, i, e);
 		if (err < 0)
 			return err;
-		r->has_claims |= b->blobs[i].features & RAFS_BLOB_BATCH;
+		r->has_claims |= rafs_ci_is_claim(&b->blobs[i]);
 	}
 	return add_missing(b, e);
 }

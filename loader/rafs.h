@@ -32,7 +32,10 @@ struct ld_rafs {
 	 */
 	struct ld_extent *wish; /* owned */
 	size_t wish_count, wish_cap;
-	/* Nothing covers where the maps put batch chunks; their digests do. */
+	/*
+	 * Nothing covers where the maps find batch chunks, or those of a ZRAN
+	 * bootstrap that was not merged; what they hold their digests do.
+	 */
 	bool has_claims;
 };
 
@@ -48,7 +51,8 @@ enum ld_format ld_rafs_recognise(const uint8_t *p, size_t len);
 /*
  * Bytes of blobs, for images whose chunks the bootstrap alone cannot place:
  * batch chunks (the table in the blob) and ZRAN (a blob of tables). Appends
- * [off, off + len) of the blob to ret, len 0: all of it; ret's limit holds.
+ * [off, off + len) of the blob to ret, len 0: all of it; ret's limit holds. A
+ * digest of algo NONE stands for the blob that the bootstrap was found in.
  * 0 or an error with its sentence.
  */
 struct ld_rafs_reader {

@@ -10,10 +10,12 @@
  * with the bootstrap on every chunk, and since the chunks' digests are the
  * bootstrap's, what a false table says of the rest can only make verification
  * fail. A ZRAN table lies in a blob of its own whose digest the bootstrap
- * names.
+ * names; or, before bootstraps are merged, in the blob that holds the
+ * bootstrap too, which counts as one that nothing covers.
  */
 #include <errno.h>
 #include <string.h>
+#include <zstd.h>
 
 #include "blobcache/decode.h"
 #include "loader/rafs_int.h"
@@ -137,7 +139,7 @@ static int take_table(struct rafs_boot *b, uint32_t blob, const struct place *p,
 	return err;
 }
 
-/* ---- batch: in the blob ---- */
+/* ---- in the blob with the chunks, or in the bootstrap's ---- */
 
 static int load_from_blob(struct rafs_boot *b, const struct digest *id,
 	uint32_t blob, const struct place *p, struct rafs_ci *ci, struct err *e)
@@ -281,9 +283,24 @@ static int load_from_meta(struct rafs_boot *b, uint32_t blob,
 	return err;
 }
 
+/* Has the blob a table that the bootstrap names by its digest? */
+static bool has_meta(const struct rafs_blob_info *info)
+{
+	static const uint8_t none[DIGEST_LEN];
+
+	return (info->features & RAFS_BLOB_ZRAN) &&
+	       memcmp(info->at + 168, none, DIGEST_LEN) != 0;
+}
+
+bool rafs_ci_is_claim(const struct rafs_blob_info *info)
+{
+	return !has_meta(info);
+}
+
 int rafs_ci_load(struct rafs_boot *b, const struct digest *id, uint32_t blob,
 	struct err *e)
 {
+	static const struct digest of_bootstrap;
 	struct rafs_blob_info *info = &b->blobs[blob];
 	struct place p;
 	int err;
@@ -291,8 +308,10 @@ int rafs_ci_load(struct rafs_boot *b, const struct digest *id, uint32_t blob,
 	err = read_place(b, blob, &p, e);
 	if (err < 0)
 		return err;
-	if (info->features & RAFS_BLOB_ZRAN)
+	if (has_meta(info))
 		return load_from_meta(b, blob, &p, &info->ci, e);
+	if (info->features & RAFS_BLOB_ZRAN)
+		id = &of_bootstrap;
 	return load_from_blob(b, id, blob, &p, &info->ci, e);
 }
 
@@ -301,6 +320,7 @@ void rafs_ci_fini(struct rafs_ci *ci)
 	mem_free(ci->raw);
 	mem_free(ci->digests);
 	mem_free(ci->groups);
+	(void)ZSTD_freeCCtx(ci->packer); /* cannot fail */
 	*ci = (struct rafs_ci){0};
 }
 
@@ -356,25 +376,50 @@ static int add_batch(struct rafs_ci *ci, const struct rafs_ci_entry *c,
 		ci, c->context, m, c->src_off, src_len, len, codec, NULL, 0, e);
 }
 
+/*
+ * The dictionary of a span: the output before it. All of them together are no
+ * longer than where they lie, so that few bytes cannot stand for many windows.
+ */
+static int read_dict(struct rafs_ci *ci, const uint8_t *at, const uint8_t **ret,
+	size_t *ret_len, struct err *e)
+{
+	uint64_t off = le64_at(at + 16);
+	uint32_t len = le32_at(at + 32);
+
+	if (len > BC_DEFLATE_WINDOW || !range_fits(off, len, ci->dict_len))
+		return err_set(e, -EPROTO,
+			"broken chunk table of a RAFS blob: a dictionary");
+	if (len > ci->dict_len - ci->dicts_used)
+		return err_set(e, -EPROTO,
+			"broken chunk table of a RAFS blob: dictionaries "
+			"overlap");
+	ci->dicts_used += len;
+	*ret = ci->dicts + off;
+	*ret_len = len;
+	return 0;
+}
+
 static int add_span(struct rafs_ci *ci, const struct rafs_ci_entry *c,
 	struct bc_map_builder *m, struct err *e)
 {
 	const uint8_t *at = ci->contexts + (size_t)c->context * CONTEXT_LEN;
-	uint64_t dict_off = le64_at(at + 16);
-	uint32_t dict_len = le32_at(at + 32);
-	uint8_t ctx[2 + BC_DEFLATE_WINDOW];
+	uint8_t ctx[BC_DEFLATE_MAX_CTX];
+	const uint8_t *dict;
+	size_t len;
+	int err;
 
-	if (dict_len > BC_DEFLATE_WINDOW ||
-		!range_fits(dict_off, dict_len, ci->dict_len))
-		return err_set(e, -EPROTO,
-			"broken chunk table of a RAFS blob: a dictionary");
-	ctx[0] = at[37] & BC_DEFLATE_BITS;
-	ctx[1] = at[36];
-	memcpy(ctx + 2, ci->dicts + dict_off, dict_len);
+	err = read_dict(ci, at, &dict, &len, e);
+	if (err < 0)
+		return err;
+	if (!ci->packer)
+		ci->packer = ZSTD_createCCtx();
+	if (!ci->packer)
+		return err_set(e, -ENOMEM, "out of memory");
+	len = bc_deflate_ctx(ci->packer, at[37], at[36], dict, len, ctx);
 	ci->lens[c->context] = le32_at(at + 28);
 	/* no more than the chunks need is inflated */
 	return add_unit(ci, c->context, m, le64_at(at), le32_at(at + 24), 0,
-		BC_CODEC_DEFLATE, ctx, 2 + dict_len, e);
+		BC_CODEC_DEFLATE, ctx, len, e);
 }
 
 int rafs_ci_add_group(struct rafs_ci *ci, const struct rafs_ci_entry *c,

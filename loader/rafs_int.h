@@ -49,8 +49,9 @@ struct rafs_ci {
 	uint8_t *raw; /* owned; NULL: none was loaded */
 	uint32_t chunk_count, context_count;
 	const uint8_t *contexts, *dicts; /* in raw */
-	size_t dict_len;
-	uint8_t *digests;        /* owned; one per chunk, or NULL */
+	size_t dict_len, dicts_used;
+	struct ZSTD_CCtx_s *packer; /* owned; of dictionaries; NULL: unused */
+	uint8_t *digests;           /* owned; one per chunk, or NULL */
 	uint32_t *groups, *lens; /* owned (one piece); by context, in the map */
 };
 
@@ -98,6 +99,8 @@ const struct rafs_chunk *rafs_chunk_find(
  */
 int rafs_ci_load(struct rafs_boot *b, const struct digest *id, uint32_t blob,
 	struct err *e);
+/* Does no digest of the bootstrap cover the blob's table? */
+bool rafs_ci_is_claim(const struct rafs_blob_info *info);
 void rafs_ci_fini(struct rafs_ci *ci);
 /* index < chunk_count. */
 void rafs_ci_read(

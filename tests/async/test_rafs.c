@@ -208,7 +208,8 @@ static int parse_hostile(DIR *dir, const char *name)
 		blob.len = file.len - 8 - len;
 		assert_int_equal(
 			digest_of(DIGEST_SHA256, blob.data, blob.len, &sum), 0);
-		if (!strstr(name, "EBADMSG"))
+		if (!strstr(name, "EBADMSG") &&
+			!strstr(name, "tables-beside-bootstrap"))
 			memcpy(file.data + 8 + 4096 + 168, sum.bytes, 32);
 		ret = ld_rafs_parse(file.data + 8, len, &reader, &r, &e);
 	}
@@ -253,7 +254,7 @@ static void hostile_bootstraps_end_as_their_names_say(void **state)
 		count++;
 	}
 	(void)closedir(dir);
-	assert_true(count > 50);
+	assert_true(count > 70);
 }
 
 static const uint8_t *blob_entry(const struct buf *boot, size_t i)

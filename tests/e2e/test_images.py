@@ -9,6 +9,7 @@ import tools
 import trees
 from conftest import SAMPLES
 
+import rafs_false_table
 import rafs_gzip
 
 LAZY_OCI = ["edge-zstdchunked", "edge-zstdchunked-new", "edge-zstdchunked-stargz",
@@ -149,12 +150,63 @@ def test_bundle_with_gzip_chunks_equals_its_tree(sample, kinds, rafs_truth, cach
     assert trees.differences(got, want) == []
 
 
-def test_tables_that_nothing_covers_are_not_kept(cache, mnt):
-    """A false batch table from one place must not spoil the image from another."""
-    for sample, kept in [("v6-batch", 0), ("v6-zran", 1)]:
-        tools.mount(cache, f"{SAMPLES}/rafs/{sample}/bootstrap", mnt)
+def test_bootstrap_in_a_blob_of_chunk_tables_equals_its_tree(engine, rafs_truth, cache, mnt):
+    """One layer of a ZRAN image before bootstraps are merged: it has its own tables."""
+    folder = f"{SAMPLES}/rafs/v6-zran/blobs"
+    inline, = [n for n in os.listdir(folder) if n.startswith("68bc0aab")]
+    for again in range(2):
+        tools.mount(cache, f"{folder}/{inline}", mnt, "--io-backend", engine)
+        got, want = trees.scan(mnt), dict(rafs_truth)
+        got.pop(b""), want.pop(b"")
+        assert trees.differences(got, want, coarse_times) == []
+        assert tools.status(mnt)["read_misses"] == 0 or not again
         tools.umount(mnt)
-        assert len(list(cache.rglob("image.json"))) == kept
+
+
+def test_batch_image_is_mounted_again_without_asking(rafs_truth, cache, mnt, tmp_path):
+    with tools.Nginx(tmp_path / "nginx", f"{SAMPLES}/rafs/v6-batch") as web:
+        for again in range(2):
+            tools.mount(cache, f"http://{web.host}/bootstrap", mnt)
+            got, want = trees.scan(mnt), dict(rafs_truth)
+            got.pop(b""), want.pop(b"")
+            assert trees.differences(got, want) == []
+            # the bootstrap alone, which names the record
+            assert tools.status(mnt)["requests_http"] <= 4 or not again
+            tools.umount(mnt)
+        log = (tmp_path / "nginx" / "access.log").read_text()
+    blob, = os.listdir(f"{SAMPLES}/rafs/v6-batch/blobs")
+    asked = [line for line in log.splitlines() if "GET /bootstrap" in line]
+    second = log[log.rindex(asked[-1]):]
+    assert blob not in second
+
+
+def test_false_batch_table_spoils_no_other_place_nor_the_next_mount(
+        rafs_truth, cache, mnt, tmp_path):
+    good = f"{SAMPLES}/rafs/v6-batch"
+    false = tools.copy_tree(good, tmp_path / "false")
+    for path in [false, *false.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    rafs_false_table.spoil(false)
+    want = dict(rafs_truth)
+    want.pop(b"")
+
+    def shown(bundle):
+        tools.mount(cache, f"{bundle}/bootstrap", mnt)
+        try:
+            got = trees.scan(mnt)
+        except OSError:
+            got = None
+        tools.umount(mnt)
+        return got and got.pop(b"") and got
+
+    assert shown(false) is None
+    # its record went with the wrong chunks; the same place, mended, is asked again
+    assert not list(cache.rglob("image.json"))
+    assert trees.differences(shown(good), want) == []
+    # the record of one place is none for another
+    tools.mount(cache, f"{false}/bootstrap", mnt)
+    tools.umount(mnt)
+    assert trees.differences(shown(good), want) == []
 
 
 @pytest.mark.parametrize("sample", ["v6-merged", "v6-zran"])

@@ -134,6 +134,13 @@ def zran(span=None, edit=None, known=(0, 1, 2), digests=False):
     return pack(boot, blob)
 
 
+def zran_twice():
+    """Two spans that name the same four bytes as their dictionary."""
+    span = struct.pack("<QQQIIIBB2x", 10, 0, 0, 2000, 3 * B, 4, 0, 0)
+    ci = b"".join(entry(3, k * B, B, 0, 0, k // 2, k * B) for k in range(3)) + 2 * span + b"dict"
+    return pack(v6(0x7000003D, 2, 0, ci), ci + header(0, ci, 2, 84))
+
+
 def v5(edit=None):
     """A root and a file of three chunks, the third the first again."""
     b = bytearray(8192 + 64)
@@ -219,7 +226,7 @@ SAMPLES = {
     "v6-batch-compressor-unknown.EPROTO": batch(edit=set32(B + 108, 9)),
     "v6-batch-and-zran.EPROTO": batch(edit=set32(B + 84, 0x9D)),
     "v6-zran.ok": zran(),
-    "v6-zran-digest.EBADMSG": zran(),
+    "v6-zran-digest.EBADMSG": zran(edit=set32(B + 168, 1)),
     "v6-zran-chunk-without-digest.EOPNOTSUPP": zran(known=(0, 2)),
     "v6-zran-digest-from-the-array.ok": zran(known=(0, 2), digests=True),
     "v6-zran-dictionary-beyond.EPROTO": zran(
@@ -228,6 +235,9 @@ SAMPLES = {
         struct.pack("<QQQIIIBB2x", 10, 0, 0, 2000, 3 * B, 32769, 0, 0)),
     "v6-zran-dictionary-offset-max.EPROTO": zran(
         struct.pack("<QQQIIIBB2x", 10, 0, 2**64 - 1, 2000, 3 * B, 4, 0, 0)),
+    "v6-zran-dictionaries-overlap.EPROTO": zran_twice(),
+    "v6-zran-tables-beside-bootstrap.ok": zran(edit=lambda b, _: b.__setitem__(
+        slice(B + 168, B + 200), bytes(32))),
     "v6-zran-span-of-nothing.EPROTO": zran(
         struct.pack("<QQQIIIBB2x", 10, 0, 0, 0, 3 * B, 4, 0, 0)),
     "v6-zran-span-too-short.EPROTO": zran(
