@@ -1,18 +1,52 @@
 """The workloads over all systems, interleaved: in each round every system does
 each workload once, another one first each time."""
+import functools
 import os
+import shutil
 import sys
 
 import content
 import link
+import pull
 import systems
 from images import Images
 from measure import timed
-from workloads import HEAVY, UNITS, WORKLOADS
+from stargz import Stargz
+from workloads import HEAVY, WORKLOADS, unit_of
 
 URING = "/sys/module/fuse/parameters/enable_uring"
-NAMES = [*sorted([*WORKLOADS, "W7"])]
-FIELDS = ("cpu", "client", "anon", "rss", "peak", "per_gb", "p50_us", "p99_us", "megabytes")
+NAMES = [*sorted([*WORKLOADS, "W7"]), "pull"]
+FIELDS = ("cpu", "client", "anon", "rss", "peak", "per_gb", "p50_us", "p99_us", "megabytes",
+          "extents")
+
+
+WAYS = [("fuse", "dev"), ("fuse", "uring"), ("erofs", None)]
+OTHERS = [systems.Plain, systems.Erofs, systems.Squashfuse, systems.Bare, systems.Nydusd, Stargz]
+
+
+def makers(bench):
+    """What makes systems, all that this machine has; what it has not goes to
+    the notes."""
+    out = []
+    for cls in OTHERS:
+        missing = [p for p in cls.programs if not shutil.which(p)]
+        if missing:
+            bench.note(f"{cls.name}: left out: {', '.join(missing)} not on PATH")
+        else:
+            out.append(cls)
+    for kind in bench.images.kinds:
+        out += [functools.partial(systems.Sluice, *way, kind) for way in WAYS]
+    return [make for make in out if bench.wants(make) and works(bench, make)]
+
+
+def works(bench, make):
+    """Whether it mounts here; else the notes say why not."""
+    system = make(bench)
+    system = make(bench, "python" if system.lazy else "image", "probe")
+    why = systems.probe(system) if system.name != "plain" else None
+    if why:
+        bench.note(f"{system.key}: left out: {why}")
+    return not why
 
 
 class UringOn:
@@ -47,6 +81,7 @@ class FileBench:
         self.notes = []
         self.figures = {}  # (series, key) -> [{"value": ...}]
         self.broken = set()
+        self.filled = set()  # caches that have everything
         self.env = {**os.environ, "XDG_RUNTIME_DIR": os.path.join(self.folder, "run")}
         os.makedirs(self.env["XDG_RUNTIME_DIR"], exist_ok=True)
         content.make(os.path.join(self.folder, "trees"), self.size)
@@ -101,7 +136,13 @@ class FileBench:
         row = {"value": value}
         row |= {k: round(getattr(watch, k), 4) for k in FIELDS if hasattr(watch, k)}
         self.figures.setdefault((series, system.key), []).append(row)
-        print(f"{series:36} {system.key:32} {value:10.4g} {UNITS[series[:2]]}", file=sys.stderr)
+        print(f"{series:36} {system.key:32} {value:10.4g} {unit_of(series)}", file=sys.stderr)
+
+    def keep(self, rows):
+        """The figures of an earlier run, but of what is measured now."""
+        for row in rows:
+            if row["series"].split()[0] not in self.args.names:
+                self.figures[row["series"], row["system"]] = row["figures"]
 
     def rotated(self, items, i):
         i %= max(len(items), 1)
@@ -110,25 +151,29 @@ class FileBench:
     def fill(self, system):
         """All data into the system's cache, then a fresh mount of it."""
         system.mount()
-        if system.lazy:
+        if system.lazy and system.cache not in self.filled:
+            self.filled.add(system.cache)
             timed([], f"tar cf - -C {system.root} . | wc -c", shell=True)
-            system.umount()
-            system.mount()
+            if system.keeps:
+                system.umount()
+                system.mount()
 
     def run(self):
         with UringOn(), self.images.registry:
             self.images.make()
             self.host = self.images.registry.host
-            makers = self.wanted(systems.makers(self))
+            usable = makers(self)
             if set(self.args.names) & set(WORKLOADS):
-                self.run_workloads(makers)
+                self.run_workloads(usable)
             if "W7" in self.args.names:
                 links = link.LINKS[1:] if self.args.short else link.LINKS
-                link.measure(self, makers, links, self.args.n)
+                link.measure(self, usable, links, self.args.n)
+            if "pull" in self.args.names:
+                pull.measure(self, (self.args.n + 1) // 2)
 
-    def wanted(self, makers):
+    def wants(self, make):
         only = self.args.systems
-        return [m for m in makers if not only or any(w in m(self).key for w in only)]
+        return not only or any(w in make(self).key for w in only)
 
     def run_workloads(self, makers):
         local = [m(self) for m in makers]
@@ -143,7 +188,7 @@ class FileBench:
                     if name not in self.args.names or \
                             name in HEAVY and i >= (self.args.n + 1) // 2:
                         continue
-                    for s in self.rotated(local, i):
+                    for s in self.rotated(local if ways[0] else [], i):
                         self.one(s, name, ways[0])
                     self.one_empty(makers, i, name, ways[1])
         finally:

@@ -23,7 +23,8 @@ class RegistryThere(images.Registry):
         self.host = f"{THERE}:{self.port}"
 
     def command(self):
-        return ["ip", "netns", "exec", NETNS, *super().command()]
+        # ip netns exec would also hold every mount that there is
+        return ["nsenter", "--net=/run/netns/" + NETNS, *super().command()]
 
     def start(self):
         with open(f"{self.folder}/log", "ab") as log:

@@ -131,6 +131,8 @@ static void load_blocks(struct work *w, const char *file, uint32_t ops)
 	need(w->fd >= 0 && fstat(w->fd, &st) == 0, file);
 	/* fio's way, too: no readahead for reads that do not follow another */
 	(void)posix_fadvise(w->fd, 0, 0, POSIX_FADV_RANDOM);
+	/* what this file has in memory; below a daemon there may be more */
+	(void)posix_fadvise(w->fd, 0, 0, POSIX_FADV_DONTNEED);
 	n = (uint32_t)(st.st_size / BLOCK);
 	w->blocks = calloc(n ? n : 1, sizeof(*w->blocks));
 	need(w->blocks != NULL, "memory");

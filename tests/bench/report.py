@@ -1,7 +1,7 @@
 """What was measured, for people (markdown) and programs (JSON)."""
 from figures import markdown, quartiles, short
 from targets import BASELINES, judge, ratio
-from workloads import UNITS
+from workloads import unit_of
 
 
 def ordered(items):
@@ -13,8 +13,8 @@ def rows_of(figures):
     out = []
     for (series, key), found in figures.items():
         values = [f["value"] for f in found]
-        row = {"series": series, "system": key, "unit": UNITS[series[:2]],
-               **quartiles(values), "min": min(values), "max": max(values), "ratio": {}}
+        row = {"series": series, "system": key, "unit": unit_of(series),
+               **quartiles(values), "min": min(values), "max": max(values), "ratio": {}, "figures": found}
         for field in ordered(k for f in found for k in f if k != "value"):
             row[field] = quartiles([f[field] for f in found if field in f])["median"]
         for base in BASELINES:
@@ -28,7 +28,8 @@ def rows_of(figures):
 def table(rows):
     """Medians and spread: a line per series, a column per system."""
     series = ordered(r["series"] for r in rows)
-    systems = ordered(r["system"] for r in rows)
+    systems = sorted({r["system"] for r in rows},
+                     key=lambda k: (BASELINES.index(k) if k in BASELINES else len(BASELINES), k))
     cell = {(r["series"], r["system"]): r for r in rows}
     lines = []
     for s in sorted(series, key=lambda s: s[:2]):

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 
 from images import CHUNKED, RAFS
@@ -38,6 +39,8 @@ class System:
     """The tree itself; others mount something."""
     name, image = "plain", "directory"
     lazy = False        # has a cache that can be empty
+    keeps = True        # what it fetched is there at the next mount
+    programs = ()       # that it needs
     has_data = True     # files have their bytes
 
     def __init__(self, bench, content="image", place="local"):
@@ -46,6 +49,7 @@ class System:
         self.place = place      # those of other places share nothing with it
         self.folder = bench.folder_for(self)
         self.root = os.path.join(self.folder, "mnt")
+        self.cache = os.path.join(self.folder, "cache")
         os.makedirs(self.root, exist_ok=True)
         self.process = None
 
@@ -100,6 +104,7 @@ class Plain(System):
 
 class Erofs(System):
     name, image = "erofs", "erofs"
+    programs = ("mkfs.erofs",)
 
     def start(self):
         call(self.bench.tool("mount_file"), "erofs", self.bench.images.erofs, self.root)
@@ -125,6 +130,7 @@ class Daemon(System):
 
 class Squashfuse(Daemon):
     name, image = "squashfuse", "squashfs"
+    programs = ("mksquashfs", "squashfuse_ll")
 
     def command(self):
         return ["squashfuse_ll", "-f", self.bench.images.squashfs, self.root]
@@ -141,14 +147,14 @@ class Bare(Daemon):
 
 class Nydusd(Daemon):
     name, image, lazy = "nydusd", RAFS, True
+    programs = ("nydus-image", "nydusd")
 
     def command(self):
         config = json.loads(json.dumps(NYDUSD))
         config["device"]["backend"]["config"] |= {
             "host": self.bench.host, "repo": "bench/" + self.content}
-        cache = os.path.join(self.folder, "cache")
-        os.makedirs(cache, exist_ok=True)
-        config["device"]["cache"]["config"]["work_dir"] = cache
+        os.makedirs(self.cache, exist_ok=True)
+        config["device"]["cache"]["config"]["work_dir"] = self.cache
         path = os.path.join(self.folder, "config.json")
         with open(path, "w", encoding="utf-8") as f:
             json.dump(config, f)
@@ -161,7 +167,7 @@ class Nydusd(Daemon):
             self.process.terminate()
 
     def empty(self):
-        shutil.rmtree(os.path.join(self.folder, "cache"), ignore_errors=True)
+        shutil.rmtree(self.cache, ignore_errors=True)
 
 
 class Sluice(System):
@@ -173,9 +179,8 @@ class Sluice(System):
         self.image = kind
         self.daemons = []
         super().__init__(*args)
-        # the ways of one image share what is local
-        self.cache = os.path.join(self.folder, "cache") if self.place != "local" else \
-            self.bench.path(f"cache-{kind}-{self.content}")
+        if self.place == "local":  # shared by all ways of one image
+            self.cache = self.bench.path(f"cache-{kind}-{self.content}")
 
     def start(self):
         self.daemons = None  # asked when it is wanted, which takes time
@@ -185,9 +190,13 @@ class Sluice(System):
              self.bench.ref(self.image, self.content), self.root, env=self.bench.env)
 
     def stop(self):
-        if os.path.ismount(self.root):
-            call(self.bench.sluice, "umount", self.root, env=self.bench.env)
         self.daemons = []
+        if os.path.ismount(self.root):
+            try:
+                call(self.bench.sluice, "umount", self.root, env=self.bench.env)
+            except Failed as e:
+                # a namespace of somebody else may hold it; umount() looks
+                print(f"umount: {e}", file=sys.stderr)
 
     def status(self):
         return json.loads(call(self.bench.sluice, "status", "--json", self.root,
@@ -220,34 +229,3 @@ def probe(system):
             system.umount()
         except Failed:
             pass
-
-
-WAYS = [("fuse", "dev"), ("fuse", "uring"), ("erofs", None)]
-NEEDS = {Erofs: ["mkfs.erofs"], Squashfuse: ["mksquashfs", "squashfuse_ll"],
-         Nydusd: ["nydus-image", "nydusd"]}
-
-
-def makers(bench):
-    """What makes systems, all that this machine has; what it has not goes to
-    the notes."""
-    out = [Plain]
-    for cls, programs in NEEDS.items():
-        missing = [p for p in programs if not shutil.which(p)]
-        if missing:
-            bench.note(f"{cls.name}: {', '.join(missing)} not on PATH")
-        else:
-            out.append(cls)
-    out.insert(3, Bare)
-    for kind in bench.images.kinds:
-        for way in WAYS:
-            out.append(functools.partial(Sluice, *way, kind))
-    usable = []
-    for make in out:
-        system = make(bench, "python" if make is not Plain and not issubclass(
-            getattr(make, "func", make), (Erofs, Squashfuse)) else "image", "probe")
-        why = probe(system) if system.name != "plain" else None
-        if why:
-            bench.note(f"{system.key}: left out: {why}")
-        else:
-            usable.append(make)
-    return usable

@@ -22,6 +22,8 @@ TARGETS = [
     ("W5 random, 4 threads, local", "sluice fuse/uring", "nydusd, rafs", ">=", 1.6),
     ("W5 random, 1 thread, local", "sluice fuse/uring", "bare fuse", ">=", 0.95),
     ("W5 random, 4 threads, local", "sluice fuse/uring", "bare fuse", ">=", 0.95),
+    ("W5 random, 1 thread, daemon's file cached", "sluice fuse/uring", "bare fuse", ">=", 0.95),
+    ("W5 random, 4 threads, daemon's file cached", "sluice fuse/uring", "bare fuse", ">=", 0.95),
     ("W5 random, 1 thread, empty cache", "sluice", "nydusd, rafs", ">=", 2.0),
     ("W6 tar, local", "sluice erofs", "erofs", "<=", 1.05),
     ("W6 tar, local", "sluice fuse", "nydusd, rafs", "<=", 0.85),
@@ -35,6 +37,7 @@ TARGETS = [
     ("W8 small files, 64 readers, empty cache", "sluice", "nydusd, rafs", "<=", 0.5),
     ("W9 daemon's own memory, local", "sluice", None, "<=", 12),
     ("W9 daemon's own memory, fetching", "sluice", None, "<=", 32),
+    ("pull whole image", "sluice", "podman, zstd:chunked", "<=", 0.4),
 ]
 BASELINES = ["plain", "erofs", "squashfuse", "bare fuse", "nydusd, rafs"]
 

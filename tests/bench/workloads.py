@@ -4,20 +4,22 @@
   W2  start of python with four modules        W6  tar of all but the big files
   W3  walk of the whole tree                   W8  many readers of small files
   W4  a big file from begin to end             W9  memory, after W3 and W6
+  fill  W4 once more, after the cache was filled in order, and at random
 
 State "local": all data in the system's cache, page caches dropped. "empty": its
 cache emptied, all data in the registry.
 """
 import os
 import shlex
+import subprocess
 
 from content import IMPORTS
 from measure import Watch, drop_caches, memory_of, timed
 from systems import MARK, Failed
 
 UNITS = {"W1": "ms", "W2": "ms", "W3": "s", "W4": "MB/s", "W5": "IOPS", "W6": "s", "W7": "s",
-         "W8": "s", "W9": "MiB"}
-HEAVY = {"W3", "W6", "W8", "W9"}  # half as many rounds
+         "W8": "s", "W9": "MiB", "fill": "MB/s", "pull": "s"}
+HEAVY = {"W3", "W6", "W8", "W9", "fill"}  # half as many rounds
 CHROOT = ["env", "-i", "PATH=/usr/bin:/bin:/usr/sbin", "PYTHONDONTWRITEBYTECODE=1", "chroot"]
 
 
@@ -36,7 +38,7 @@ def python(system):
 
 
 def w1_local(system, bench):
-    if system.name in ("plain", "bare fuse"):
+    if system.name in ("plain", "bare fuse") or not system.keeps:
         return
     system.umount()
     drop_caches()
@@ -108,8 +110,11 @@ def at_random(system, bench, threads, ops):
 def w5_local(system, bench):
     for threads in (1, 4):
         drop_caches()
-        yield (f"W5 random, {threads} thread{'s' * (threads > 1)}, local",
-               *at_random(system, bench, threads, 20000 * threads))
+        name = f"W5 random, {threads} thread{'s' * (threads > 1)}"
+        yield name + ", local", *at_random(system, bench, threads, 20000 * threads)
+        if system.name not in ("plain", "erofs"):  # the same blocks, now in its memory
+            yield name + ", daemon's file cached", *at_random(system, bench, threads,
+                                                              20000 * threads)
 
 
 def w5_empty(system, bench):
@@ -173,8 +178,41 @@ def w9_empty(system, bench):
     yield "W9 daemon's own memory, fetching", w.anon, w
 
 
+def extents(folder):
+    """Of the largest file below folder, as filefrag counts them."""
+    files = [os.path.join(f, n) for f, _, ns in os.walk(folder) for n in ns]
+    largest = max(files, key=lambda p: os.stat(p).st_blocks)
+    out = subprocess.run(["filefrag", largest], stdout=subprocess.PIPE, text=True,
+                         check=False).stdout
+    return int(out.rsplit(":", 1)[1].split()[0]) if ":" in out else 0
+
+
+def fill_empty(system, bench):
+    """Whether the order in which data came in costs those who read it later."""
+    if not system.keeps:
+        return
+    for order, threads in (("in order", 0), ("at random", 4)):
+        fresh(system)
+        if threads:
+            readers(system, bench, "random", os.path.join(system.root, "data/sequential"),
+                    threads, bench.size["sequential"] // 8192)
+        sequential(system, bench)
+        system.umount()
+        drop_caches()
+        system.mount()
+        drop_caches()
+        value, w = sequential(system, bench)
+        w.extents = extents(system.cache)
+        yield f"fill {order}, read back", value, w
+
+
+def unit_of(series):
+    return UNITS[series.split()[0]]
+
+
 WORKLOADS = {
     "W1": (w1_local, None), "W2": (w2_local, w2_empty), "W3": (w3_local, None),
     "W4": (w4_local, w4_empty), "W5": (w5_local, w5_empty), "W6": (w6_local, w6_empty),
     "W8": (w8_local, w8_empty), "W9": (w9_local, w9_empty),
+    "fill": (None, fill_empty),
 }

@@ -1,0 +1,93 @@
+"""containerd with the stargz snapshotter, and the same zstd:chunked image.
+
+Both services run for as long as a system is mounted. What has been fetched does
+not outlive that, so nothing is said about a second mount.
+"""
+import os
+import shutil
+import subprocess
+import time
+
+from images import CHUNKED
+from systems import Failed, System, call
+
+CONTAINERD = """version = 2
+root = "{0}/root"
+state = "{0}/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]
+[grpc]
+  address = "{0}/containerd.sock"
+[proxy_plugins.stargz]
+  type = "snapshot"
+  address = "{0}/stargz.sock"
+"""
+# Fetching in the background would go on beside what is measured next.
+STARGZ = """no_background_fetch = true
+[[resolver.host."{0}".mirrors]]
+host = "{0}"
+insecure = true
+"""
+
+
+class Stargz(System):
+    name, image, lazy, keeps = "stargz", CHUNKED, True, False
+    programs = ("containerd-stargz-grpc", "containerd", "ctr-remote")
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        # short: the path of a socket has an end
+        self.base = os.path.join("/run/sluice-bench", self.place)
+        self.services = []
+
+    def ctr(self, *words):
+        call("ctr-remote", "--address", self.base + "/containerd.sock", *words)
+
+    def start(self):
+        shutil.rmtree(self.cache, ignore_errors=True)
+        os.makedirs(self.base, exist_ok=True)
+        os.makedirs(self.cache)
+        self.config("containerd", CONTAINERD.format(self.base))
+        self.config("stargz", STARGZ.format(self.bench.host))
+        self.service("stargz.sock", "containerd-stargz-grpc", "--root", self.cache + "/stargz",
+                     "--address", self.base + "/stargz.sock", "--config",
+                     self.base + "/stargz.toml", "--log-level", "error")
+        self.service("containerd.sock", "containerd", "--config", self.base + "/containerd.toml",
+                     "--root", self.cache + "/root", "--log-level", "error")
+        ref = self.bench.ref(CHUNKED, self.content)
+        self.ctr("images", "rpull", "--plain-http", ref)
+        self.ctr("images", "mount", "--snapshotter", "stargz", ref, self.root)
+
+    def config(self, name, text):
+        with open(f"{self.base}/{name}.toml", "w", encoding="utf-8") as f:
+            f.write(text)
+
+    def service(self, socket, *words):
+        with open(os.path.join(self.folder, words[0] + ".log"), "wb") as log:
+            p = subprocess.Popen(list(words), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        self.services.append(p)
+        end = time.monotonic() + 20
+        while not os.path.exists(f"{self.base}/{socket}"):
+            if p.poll() is not None or time.monotonic() > end:
+                raise Failed(f"{words[0]} does not start")
+            time.sleep(0.01)
+
+    def pids(self):
+        return [p.pid for p in self.services]
+
+    def stop(self):
+        subprocess.run(["umount", self.root], stderr=subprocess.DEVNULL, check=False)
+        for p in reversed(self.services):
+            p.terminate()
+            p.wait()
+        self.services = []
+        for m in self.left():
+            subprocess.run(["umount", "-l", m], stderr=subprocess.DEVNULL, check=False)
+        shutil.rmtree(self.base, ignore_errors=True)
+
+    def left(self):
+        """Mounts of layers."""
+        with open("/proc/self/mounts", encoding="utf-8") as f:
+            return [line.split()[1] for line in f if line.split()[1].startswith(self.cache)]
+
+    def empty(self):
+        shutil.rmtree(self.cache, ignore_errors=True)
