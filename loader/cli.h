@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "loader/prefetch.h"
+#include "loader/transport.h"
 #include "runtime/base/buf.h"
 #include "runtime/base/err.h"
 #include "runtime/runtime.h"
@@ -40,7 +41,7 @@ struct ld_cli {
 	unsigned workers; /* 0: not said */
 	enum rt_backend backend;
 	enum ld_driver driver;
-	bool wants_uring_transport;
+	enum ld_transport transport;
 	uint32_t offline_ms; /* bc_registry_options */
 	enum ld_prefetch_what prefetch;
 	char *prefetch_from;    /* recorded:FILE */

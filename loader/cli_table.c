@@ -127,9 +127,13 @@ static int set_driver(struct ld_cli *c, const char *value, struct err *e)
 
 static int set_transport(struct ld_cli *c, const char *value, struct err *e)
 {
-	c->wants_uring_transport = is(value, "uring");
-	if (!c->wants_uring_transport && !is(value, "auto") &&
-		!is(value, "dev"))
+	if (is(value, "auto"))
+		c->transport = LD_TRANSPORT_AUTO;
+	else if (is(value, "uring"))
+		c->transport = LD_TRANSPORT_URING;
+	else if (is(value, "dev"))
+		c->transport = LD_TRANSPORT_DEV;
+	else
 		return bad_value("transport", value, "auto, uring or dev", e);
 	return 0;
 }
@@ -311,11 +315,10 @@ int ld_cli_check(const struct ld_cli *c, struct err *e)
 	if (c->quiet && c->verbose)
 		return err_set_kind(e, ERR_USAGE, -EINVAL,
 			"--quiet and --verbose exclude each other");
-	if (c->wants_uring_transport && c->backend == RT_BACKEND_THREADS)
+	if (c->transport == LD_TRANSPORT_URING &&
+		c->backend == RT_BACKEND_THREADS)
 		return err_set_kind(e, ERR_USAGE, -EINVAL,
 			"--transport=uring needs --io-backend=uring");
-	if (c->wants_uring_transport)
-		return not_yet("transport", "uring", e);
 	return 0;
 }
 

@@ -89,7 +89,7 @@ int ld_cmd_inspect(struct ld_cli *c, struct err *e)
 
 	ld_work_image_options(c, &o);
 	ld_work_log(c);
-	ret = ld_work_start(&w, c, e);
+	ret = ld_work_start(&w, c, NULL, e);
 	if (ret < 0)
 		return ret;
 	ret = ld_image_inspect(&o, w.rt, w.net, w.store, &i, e);

@@ -41,6 +41,7 @@ struct mount {
 	struct ld_daemon daemon;
 	struct ld_mounter mounter;
 	struct ld_control *control;
+	struct ld_transport_plan plan;
 	struct ld_work work;
 	struct ld_image image;
 	struct ld_prefetch *prefetch;
@@ -192,6 +193,7 @@ static int mount_it(struct mount *m, struct err *e)
 		.session.rt = m->work.rt,
 		.session.image = &m->image,
 		.session.owner_uid = geteuid(),
+		.session.plan = &m->plan,
 	};
 	int ret;
 
@@ -226,7 +228,6 @@ static int prepare_image(struct mount *m, struct err *e)
 
 static json_t *status_json(struct mount *m)
 {
-	bool is_served = m->driven.session != NULL;
 	struct ld_status_of s = {
 		.image = &m->image,
 		.session = m->driven.session,
@@ -234,12 +235,13 @@ static json_t *status_json(struct mount *m)
 		.net = m->work.net,
 		.driver = m->driven.name,
 		.driver_reason = m->driven.reason,
-		.transport = is_served ? "dev" : NULL,
-		.transport_reason = is_served ? "works everywhere"
-	                                      : "the image is complete, the "
-	                                        "kernel reads it alone",
+		.transport_reason =
+			"the image is complete, the kernel reads it alone",
 	};
 
+	if (m->driven.session)
+		s.transport = ld_transport_name(ld_session_transport(
+			m->driven.session, &s.transport_reason));
 	return ld_status_json(&s);
 }
 
@@ -295,7 +297,10 @@ static int start(struct mount *m, struct err *e)
 	if (ret == 0)
 		ret = ld_daemon_drop_privileges(e);
 	if (ret == 0)
-		ret = ld_work_start(&m->work, m->cli, e);
+		ret = ld_transport_decide(m->cli->transport, m->cli->backend,
+			m->cli->workers, &m->plan, e);
+	if (ret == 0)
+		ret = ld_work_start(&m->work, m->cli, &m->plan, e);
 	if (ret == 0)
 		ret = prepare_image(m, e);
 	if (ret == 0)

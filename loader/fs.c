@@ -42,11 +42,12 @@ int ld_fs_inode(
 
 /* ---- INIT ---- */
 
-static uint64_t init_wants(void)
+static uint64_t init_wants(const struct ld_fs *fs)
 {
-	return FW_ASYNC_READ | FW_EXPORT_SUPPORT | FW_DO_READDIRPLUS |
-	       FW_READDIRPLUS_AUTO | FW_NO_OPEN_SUPPORT | FW_PARALLEL_DIROPS |
-	       FW_MAX_PAGES | FW_CACHE_SYMLINKS | FW_NO_OPENDIR_SUPPORT |
+	return (fs->wants_uring ? FW_OVER_IO_URING : 0) | FW_ASYNC_READ |
+	       FW_EXPORT_SUPPORT | FW_DO_READDIRPLUS | FW_READDIRPLUS_AUTO |
+	       FW_NO_OPEN_SUPPORT | FW_PARALLEL_DIROPS | FW_MAX_PAGES |
+	       FW_CACHE_SYMLINKS | FW_NO_OPENDIR_SUPPORT |
 	       FW_EXPLICIT_INVAL_DATA | FW_INIT_EXT;
 }
 
@@ -64,7 +65,7 @@ static int64_t answer_init(struct ld_fs_req *r)
 	if (in->major == FW_MAJOR) {
 		if (offered & FW_INIT_EXT)
 			offered |= (uint64_t)in->flags2 << 32;
-		r->fs->init_flags = offered & init_wants();
+		r->fs->init_flags = offered & init_wants(r->fs);
 		if (r->fs->serves_blobs) /* EROFS reads without page cache */
 			r->fs->init_flags |= offered & FW_ASYNC_DIO;
 		r->fs->init_done = true;
@@ -75,7 +76,7 @@ static int64_t answer_init(struct ld_fs_req *r)
 		out.congestion_threshold = LD_FS_CONGESTION;
 		out.max_write = LD_FS_MAX_WRITE;
 		out.time_gran = 1;
-		out.max_pages = LD_FS_MAX_PAGES;
+		out.max_pages = (uint16_t)(r->fs->max_read / 4096);
 		log_debug("kernel speaks %u.%u and offers %#llx, taken %#llx",
 			in->major, in->minor, (unsigned long long)offered,
 			(unsigned long long)r->fs->init_flags);
@@ -194,11 +195,11 @@ static uint32_t size_asked(const struct ld_fs_req *r)
 	return r->arg.read.size;
 }
 
-int ld_fs_decode(struct ld_fs_req *r, const struct fw_in_header *h,
-	const uint8_t *bytes, size_t len)
+/* What every request has. NULL: an opcode that we do not know. */
+static const struct op *decode_header(
+	struct ld_fs_req *r, const struct fw_in_header *h)
 {
 	const struct op *op = op_of(h->opcode);
-	size_t arg_len;
 
 	r->opcode = h->opcode;
 	r->unique = h->unique;
@@ -209,6 +210,26 @@ int ld_fs_decode(struct ld_fs_req *r, const struct fw_in_header *h,
 	r->out_need = 0;
 	r->cancel_error = 0;
 	r->on_cancel = NULL;
+	return op;
+}
+
+/* The argument is in r->arg. */
+static void decode_room(struct ld_fs_req *r, const struct op *op)
+{
+	r->out_need = LD_FS_SMALL_REPLY;
+	if (op->flags & HAS_SIZE)
+		r->out_need = max_u64(
+			r->out_need, min_u64(size_asked(r), op->max_out));
+	else
+		r->out_need = max_u64(r->out_need, op->max_out);
+}
+
+int ld_fs_decode(struct ld_fs_req *r, const struct fw_in_header *h,
+	const uint8_t *bytes, size_t len)
+{
+	const struct op *op = decode_header(r, h);
+	size_t arg_len;
+
 	if (!op)
 		return -ENOSYS;
 	if (len < op->arg_len)
@@ -220,15 +241,25 @@ int ld_fs_decode(struct ld_fs_req *r, const struct fw_in_header *h,
 		arg_len = min_u64(len, sizeof(r->arg.init));
 	if (arg_len)
 		memcpy(&r->arg, bytes, arg_len);
-	r->out_need = LD_FS_SMALL_REPLY;
-	if (op->flags & HAS_SIZE)
-		r->out_need = max_u64(
-			r->out_need, min_u64(size_asked(r), op->max_out));
-	else
-		r->out_need = max_u64(r->out_need, op->max_out);
+	decode_room(r, op);
 	if (op->flags & HAS_NAME)
 		return decode_name(r, bytes + op->arg_len, len - op->arg_len);
 	return 0;
+}
+
+int ld_fs_decode_ring(struct ld_fs_req *r, const struct fw_in_header *h,
+	const struct fw_uring_head *head, const uint8_t *payload, size_t len)
+{
+	const struct op *op = decode_header(r, h);
+
+	if (!op)
+		return -ENOSYS;
+	/* The handshake is over before there is a ring. */
+	if (h->opcode == FW_INIT)
+		return -EINVAL;
+	memcpy(&r->arg, head->op_in, op->arg_len);
+	decode_room(r, op);
+	return op->flags & HAS_NAME ? decode_name(r, payload, len) : 0;
 }
 
 /* ---- answers ---- */
@@ -314,6 +345,7 @@ void ld_fs_init(struct ld_fs *fs, const struct ld_image *image)
 	*fs = (struct ld_fs){
 		.image = image,
 		.inode_count = image->index.inode_count,
+		.max_read = LD_FS_MAX_READ,
 	};
 	ld_fs_held_init(&fs->held);
 }

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "loader/image.h"
+#include "loader/transport.h"
 #include "runtime/base/err.h"
 #include "runtime/runtime.h"
 
@@ -21,7 +22,8 @@ struct ld_session_options {
 	struct rt *rt;          /* borrowed, started */
 	struct ld_image *image; /* borrowed; outlives the session */
 	int fuse_fd;            /* taken: /dev/fuse, mounted */
-	uint32_t owner_uid;     /* unused by the kernel; shown nowhere */
+	const struct ld_transport_plan *plan; /* NULL: dev */
+	uint32_t owner_uid; /* unused by the kernel; shown nowhere */
 	/* Not the tree: one file per blob, for the kernel's EROFS (blobfs.h).
 	 */
 	bool serves_blobs;
@@ -45,6 +47,10 @@ int ld_session_wait(struct ld_session *s, int fd);
  */
 void ld_session_stop(struct ld_session *s);
 void ld_session_destroy(struct ld_session *s);
+
+/* The transport in use, and why; *ret_reason lives as long as s. ANY_THREAD. */
+enum ld_transport ld_session_transport(
+	const struct ld_session *s, const char **ret_reason);
 
 struct ld_session_stats {
 	uint64_t requests, reads, read_bytes, read_errors;

@@ -20,8 +20,7 @@
 #include "loader/fuse_wire.h"
 #include "runtime/base/list.h"
 
-#define LD_FS_MAX_PAGES 256       /* of one request */
-#define LD_FS_MAX_READ (1u << 20) /* the same in bytes */
+#define LD_FS_MAX_READ (1u << 20) /* bytes of one request */
 #define LD_FS_MAX_WRITE 4096      /* the least the kernel takes */
 #define LD_FS_MAX_BACKGROUND 64   /* readahead requests on their way */
 #define LD_FS_CONGESTION 48       /* 3/4 of it */
@@ -121,6 +120,9 @@ struct ld_fs {
 	struct ld_fs_held held;
 	uint64_t init_flags; /* as answered; set before any other request */
 	bool init_done, init_failed;
+	/* for INIT; set before it */
+	bool wants_uring;  /* ask for FUSE over io_uring */
+	uint32_t max_read; /* bytes, whole pages, at most LD_FS_MAX_READ */
 };
 
 /* ---- fs.c ---- */
@@ -137,6 +139,12 @@ void ld_fs_fini(struct ld_fs *fs);
  */
 int ld_fs_decode(struct ld_fs_req *r, const struct fw_in_header *h,
 	const uint8_t *bytes, size_t len);
+/*
+ * The same for a request that came through a ring, its fixed argument in the
+ * head, the rest in the payload, which has len bytes of it.
+ */
+int ld_fs_decode_ring(struct ld_fs_req *r, const struct fw_in_header *h,
+	const struct fw_uring_head *head, const uint8_t *payload, size_t len);
 /* Answer a decoded request. r may be gone when this returns. ON_WORKER. */
 void ld_fs_run(struct ld_fs_req *r);
 /* Answer r with error, or with len bytes of r->out. r may be gone. ON_WORKER.

@@ -77,6 +77,7 @@ enum fw_opcode {
 #define FW_NO_OPENDIR_SUPPORT (1ull << 24)
 #define FW_EXPLICIT_INVAL_DATA (1ull << 25)
 #define FW_INIT_EXT (1ull << 30)
+#define FW_OVER_IO_URING (1ull << 41) /* Linux 6.14 */
 
 /* open_flags of the OPEN and OPENDIR replies */
 #define FW_FOPEN_KEEP_CACHE (1u << 1)
@@ -182,3 +183,40 @@ struct fw_direntplus { /* the name follows, padded to 8 bytes */
 	struct fw_entry_out entry;
 	struct fw_dirent dirent;
 };
+
+/*
+ * FUSE over io_uring (protocol 7.42; Documentation/filesystems/
+ * fuse-io-uring.rst). An entry is a head and a payload in our memory, given to
+ * the kernel by REGISTER; it comes back with a request, and goes again, with
+ * the reply, by COMMIT_AND_FETCH.
+ */
+enum fw_uring_cmd {
+	FW_URING_REGISTER = 1,
+	FW_URING_COMMIT_AND_FETCH = 2,
+};
+
+struct fw_uring_ent_in_out {
+	uint64_t flags;
+	uint64_t commit_id;  /* of the request that was delivered */
+	uint32_t payload_sz; /* used of the payload, both ways */
+	uint32_t padding;
+	uint64_t reserved;
+};
+
+/* An argument of fixed size is in op_in, all others are in the payload. */
+struct fw_uring_head {
+	uint8_t in_out[128]; /* fw_in_header, then fw_out_header */
+	uint8_t op_in[128];
+	struct fw_uring_ent_in_out ent;
+};
+
+/* In the 80 bytes behind the header of the ring's submission entry. */
+struct fw_uring_cmd_req {
+	uint64_t flags;
+	uint64_t commit_id;
+	uint16_t qid; /* of the CPU whose requests these are */
+	uint8_t padding[6];
+};
+
+/* The least that a payload may have, whatever max_pages says. */
+#define FW_URING_MIN_PAYLOAD 8192

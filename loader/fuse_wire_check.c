@@ -175,3 +175,25 @@ SAME_FLAG(INIT_EXT);
 SAME_FOPEN(KEEP_CACHE);
 SAME_FOPEN(CACHE_DIR);
 SAME_FOPEN(NOFLUSH);
+
+/* 7.42; Debian 12 has 7.38. */
+static_assert(sizeof(struct fw_uring_head) == 288, "uring_head");
+static_assert(sizeof(struct fw_uring_cmd_req) == 24, "uring_cmd_req");
+#ifdef FUSE_OVER_IO_URING
+static_assert(FW_OVER_IO_URING == FUSE_OVER_IO_URING, "OVER_IO_URING");
+static_assert(
+	sizeof(struct fw_uring_head) == sizeof(struct fuse_uring_req_header),
+	"uring_head");
+static_assert(offsetof(struct fw_uring_head, op_in) ==
+		      offsetof(struct fuse_uring_req_header, op_in),
+	"uring_head.op_in");
+static_assert(offsetof(struct fw_uring_head, ent) ==
+		      offsetof(struct fuse_uring_req_header, ring_ent_in_out),
+	"uring_head.ent");
+static_assert(offsetof(struct fw_uring_ent_in_out, payload_sz) ==
+		      offsetof(struct fuse_uring_ent_in_out, payload_sz),
+	"uring_ent_in_out.payload_sz");
+static_assert(offsetof(struct fw_uring_cmd_req, qid) ==
+		      offsetof(struct fuse_uring_cmd_req, qid),
+	"uring_cmd_req.qid");
+#endif

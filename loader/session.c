@@ -37,7 +37,7 @@ static int set_nonblocking(int fd)
  * Another descriptor of fd's connection. Where /dev/fuse cannot be opened again
  * the workers share one: they find their requests on it all the same.
  */
-static int clone_fd(int fd)
+int ld_session_clone_fd(int fd)
 {
 	uint32_t arg = (uint32_t)fd;
 	int clone = open("/dev/fuse", O_RDWR | O_CLOEXEC | O_NONBLOCK), rc;
@@ -91,7 +91,7 @@ static int make_devs(struct ld_session *s, int fd, struct err *e)
 	}
 	for (i = 0; i < n; i++) {
 		if (i > 0)
-			fd = clone_fd(first);
+			fd = ld_session_clone_fd(first);
 		if (fd < 0)
 			return err_sys(e, fd, "cannot duplicate /dev/fuse");
 		rc = ld_dev_create(s, rt_worker_at(s->rt, i), fd, &s->devs[i]);
@@ -102,8 +102,8 @@ static int make_devs(struct ld_session *s, int fd, struct err *e)
 	return 0;
 }
 
-/* Wait until *count is n; s->lock is held. */
-static void wait_for(struct ld_session *s, const unsigned *count, unsigned n)
+void ld_session_wait_for(
+	struct ld_session *s, const unsigned *count, unsigned n)
 {
 	while (*count != n)
 		(void)pthread_cond_wait(&s->changed, &s->lock);
@@ -122,6 +122,8 @@ int ld_session_start(const struct ld_session_options *o,
 	}
 	s->rt = o->rt;
 	s->ended_fd = -1;
+	if (o->plan)
+		s->plan = *o->plan;
 	(void)pthread_mutex_init(&s->lock, NULL);   /* cannot fail */
 	(void)pthread_cond_init(&s->changed, NULL); /* cannot fail */
 	ld_fs_init(&s->fs, o->image);
@@ -140,18 +142,25 @@ int ld_session_start(const struct ld_session_options *o,
 		rc = err_sys(e, -errno, "cannot make an eventfd");
 		goto fail;
 	}
+	rc = ld_session_make_urings(s, o->fuse_fd, e);
+	if (rc < 0)
+		goto fail;
 	rc = handshake(s, o->fuse_fd, e);
 	if (rc < 0)
 		goto fail;
 	for (i = 0; i < s->dev_count; i++)
 		ld_dev_start(s->devs[i]);
 	(void)pthread_mutex_lock(&s->lock);
-	wait_for(s, &s->listening, s->dev_count);
+	ld_session_wait_for(s, &s->listening, s->dev_count);
 	(void)pthread_mutex_unlock(&s->lock);
+	rc = ld_session_start_urings(s, e);
+	if (rc < 0)
+		goto stop;
 	*ret = s;
 	return 0;
 fail:
 	s->is_stopped = true;
+stop:
 	ld_session_destroy(s);
 	return rc;
 }
@@ -182,9 +191,11 @@ void ld_session_stop(struct ld_session *s)
 	s->is_stopped = true;
 	for (i = 0; i < s->dev_count; i++)
 		ld_dev_stop(s->devs[i]);
+	for (i = 0; i < s->uring_count; i++)
+		ld_uring_stop(s->urings[i]);
 	(void)pthread_mutex_lock(&s->lock);
-	wait_for(s, &s->stopped, s->dev_count);
-	wait_for(s, &s->kicks, 0);
+	ld_session_wait_for(s, &s->stopped, s->dev_count + s->uring_count);
+	ld_session_wait_for(s, &s->kicks, 0);
 	(void)pthread_mutex_unlock(&s->lock);
 	for (i = 0; i < s->dev_count; i++)
 		ld_dev_close(s->devs[i]);
@@ -199,7 +210,10 @@ void ld_session_destroy(struct ld_session *s)
 	ld_session_stop(s);
 	for (i = 0; i < s->dev_count; i++)
 		ld_dev_destroy(s->devs[i]);
+	for (i = 0; i < s->uring_count; i++)
+		ld_uring_release(s->urings[i]);
 	mem_free(s->devs);
+	mem_free(s->urings);
 	if (s->ended_fd >= 0)
 		(void)close(s->ended_fd); /* nothing is lost */
 	ld_fs_fini(&s->fs);
@@ -213,18 +227,30 @@ static uint64_t load(const _Atomic uint64_t *c)
 	return atomic_load_explicit(c, memory_order_relaxed);
 }
 
+static void add_counters(
+	struct ld_session_stats *sum, const struct ld_fs_counters *c)
+{
+	sum->requests += load(&c->requests);
+	sum->reads += load(&c->reads);
+	sum->read_bytes += load(&c->read_bytes);
+	sum->read_errors += load(&c->read_errors);
+}
+
 void ld_session_stats(const struct ld_session *s, struct ld_session_stats *ret)
 {
 	struct ld_session_stats sum = {0};
 	unsigned i;
 
-	for (i = 0; i < s->dev_count; i++) {
-		const struct ld_fs_counters *c = ld_dev_counters(s->devs[i]);
-
-		sum.requests += load(&c->requests);
-		sum.reads += load(&c->reads);
-		sum.read_bytes += load(&c->read_bytes);
-		sum.read_errors += load(&c->read_errors);
-	}
+	for (i = 0; i < s->dev_count; i++)
+		add_counters(&sum, ld_dev_counters(s->devs[i]));
+	for (i = 0; i < s->uring_count; i++)
+		add_counters(&sum, ld_uring_counters(s->urings[i]));
 	*ret = sum;
+}
+
+enum ld_transport ld_session_transport(
+	const struct ld_session *s, const char **ret_reason)
+{
+	*ret_reason = s->plan.reason;
+	return s->plan.uring ? LD_TRANSPORT_URING : LD_TRANSPORT_DEV;
 }

@@ -17,22 +17,44 @@ static const char *cache_dir(const struct ld_cli *c)
 	return env && env[0] ? env : NULL;
 }
 
-int ld_work_start(struct ld_work *ret, const struct ld_cli *c, struct err *e)
+static int make_runtime(struct ld_work *w, const struct ld_cli *c,
+	struct ld_transport_plan *plan, struct err *e)
 {
-	struct bc_net_options net = {0};
 	struct rt_options rt = {
 		.workers = c->workers,
 		.backend = c->backend,
+		.probe_dir = bc_store_path(w->store),
 		.name = "sluice",
 	};
+	struct rt_options pinned = rt;
+	int err;
+
+	if (!plan || !plan->uring)
+		return rt_create(&rt, &w->rt, e);
+	pinned.workers = plan->workers;
+	pinned.queue_depth = plan->queue_depth;
+	pinned.pin = true;
+	if (plan->forced)
+		pinned.backend = RT_BACKEND_URING;
+	err = rt_create(&pinned, &w->rt, e);
+	if (err < 0 || rt_backend(w->rt) == RT_BACKEND_URING)
+		return err;
+	rt_destroy(w->rt);
+	w->rt = NULL;
+	err = ld_transport_give_up(plan, e, "the io backend is threads");
+	return err < 0 ? err : rt_create(&rt, &w->rt, e);
+}
+
+int ld_work_start(struct ld_work *ret, const struct ld_cli *c,
+	struct ld_transport_plan *plan, struct err *e)
+{
+	struct bc_net_options net = {0};
 	struct ld_work w = {0};
 	int err;
 
 	err = bc_store_open(cache_dir(c), &w.store, e);
-	if (err == 0) {
-		rt.probe_dir = bc_store_path(w.store);
-		err = rt_create(&rt, &w.rt, e);
-	}
+	if (err == 0)
+		err = make_runtime(&w, c, plan, e);
 	if (err == 0)
 		err = rt_start(w.rt, e);
 	if (err == 0)

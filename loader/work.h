@@ -9,6 +9,7 @@
 #include "blobcache/store.h"
 #include "loader/cli.h"
 #include "loader/image.h"
+#include "loader/transport.h"
 #include "runtime/base/err.h"
 #include "runtime/runtime.h"
 
@@ -18,8 +19,13 @@ struct ld_work {
 	struct bc_net *net;
 };
 
-/* On failure everything is gone again. INIT_ONLY. */
-int ld_work_start(struct ld_work *ret, const struct ld_cli *c, struct err *e);
+/*
+ * plan: how requests will arrive, which decides what workers there are; it is
+ * corrected where the machine does not allow it. NULL: there will be none. On
+ * failure everything is gone again. INIT_ONLY.
+ */
+int ld_work_start(struct ld_work *ret, const struct ld_cli *c,
+	struct ld_transport_plan *plan, struct err *e);
 /* Images are finished. Fine for an empty one. */
 void ld_work_stop(struct ld_work *w);
 /* The command line's part of it; borrows from c. */

@@ -43,6 +43,12 @@ ssize_t rt_file_try_read(
 
 enum rt_io_flags {
 	RT_IO_ALL = 1, /* go on after a short count */
+	/*
+	 * A command that the kernel cannot cancel: rt_stop does not wait for
+	 * it. It ends with -ECANCELED once its ring is gone, when no task or
+	 * timer runs on the worker any more.
+	 */
+	RT_IO_WITH_RING = 2,
 };
 
 /*

@@ -144,10 +144,12 @@ void rt_io_begin(struct rt_worker *w, struct rt_io *io, int refused)
 	io->moved = 0;
 	io->deadline = (struct rt_timer){.fire = io_deadline};
 	io->again = (struct rt_timer){0};
-	if (rt_io_is_watch(io))
+	if (rt_io_is_watch(io)) {
 		w->watches++;
-	else
+		w->with_ring += (io->flags & RT_IO_WITH_RING) != 0;
+	} else {
 		w->live++;
+	}
 	if (rt_io_is_watch(io) && w->stage >= RT_CANCELLING)
 		refused = -ECANCELED;
 	if (refused) {
@@ -345,10 +347,12 @@ void rt_io_run_ended(struct rt_worker *w)
 	list_splice(&now, &w->ended);
 	while ((node = list_pop_front(&now))) {
 		io = container_of(node, struct rt_io, op.node);
-		if (rt_io_is_watch(io))
+		if (rt_io_is_watch(io)) {
 			w->watches--;
-		else
+			w->with_ring -= (io->flags & RT_IO_WITH_RING) != 0;
+		} else {
 			w->live--;
+		}
 		if (io_is_rw(io) && io->u.rw.vbuf && io->moved > 0)
 			rt_vbuf_advance(io->u.rw.vbuf, (size_t)io->moved);
 		io_to_state(io, IO_IDLE);
@@ -369,6 +373,18 @@ void rt_io_cancel_watches(struct rt_worker *w)
 		io = container_of(node, struct rt_io, op.node);
 		if (io->op.state == IO_FLYING)
 			list_push_back(&w->flying_watches, &io->op.node);
-		rt_io_cancel(w, io);
+		if (io->op.state != IO_FLYING || !(io->flags & RT_IO_WITH_RING))
+			rt_io_cancel(w, io);
 	}
+}
+
+void rt_io_end_with_ring(struct rt_worker *w)
+{
+	while (!list_is_empty(&w->flying_watches))
+		rt_io_landed(w,
+			container_of(
+				w->flying_watches.next, struct rt_io, op.node),
+			-ECANCELED);
+	while (!list_is_empty(&w->ended))
+		rt_io_run_ended(w);
 }

@@ -56,6 +56,8 @@ void rt_io_flush(struct rt_worker *w);
 void rt_io_run_ended(struct rt_worker *w);
 /* Cancel all polls and commands: the runtime ends. */
 void rt_io_cancel_watches(struct rt_worker *w);
+/* The ring is gone: end what ends with it, and run done of that. */
+void rt_io_end_with_ring(struct rt_worker *w);
 /* Is there something to send off, or to call done for? */
 bool rt_io_has_work(struct rt_worker *w);
 

@@ -126,6 +126,7 @@ static int rt_make_workers(struct rt *rt)
 		w = &rt->workers[i];
 		w->rt = rt;
 		w->index = i;
+		w->cpu = -1;
 		list_init(&w->waiting[RT_DEMAND]);
 		list_init(&w->waiting[RT_PREFETCH]);
 		list_init(&w->waiting_watches);
@@ -196,11 +197,12 @@ void rt_destroy(struct rt *rt)
 
 /* ---- start ---- */
 
-/* This thread on the index-th of the CPUs that the creator may use. */
-static void rt_pin(const struct rt *rt, unsigned index)
+/* This thread on one of the CPUs that the creator may use. */
+static void rt_pin(struct rt_worker *w)
 {
+	const struct rt *rt = w->rt;
 	int n = CPU_COUNT_S(rt->cpus_size, rt->cpus);
-	int left = n > 0 ? (int)(index % (unsigned)n) : 0;
+	int left = n > 0 ? (int)(w->index % (unsigned)n) : 0;
 	cpu_set_t *one = mem_zalloc(rt->cpus_size);
 
 	if (!one || n <= 0) {
@@ -211,9 +213,10 @@ static void rt_pin(const struct rt *rt, unsigned index)
 		if (!CPU_ISSET_S(c, rt->cpus_size, rt->cpus) || left-- > 0)
 			continue;
 		CPU_SET_S(c, rt->cpus_size, one);
+		if (sched_setaffinity(0, rt->cpus_size, one) == 0)
+			w->cpu = (int)c;
 		break;
 	}
-	(void)sched_setaffinity(0, rt->cpus_size, one);
 	mem_free(one);
 }
 
@@ -243,7 +246,7 @@ static void *rt_worker_main(void *arg)
 	rt_worker_become(w);
 	rt_thread_set_turn(WORKER_TURN_NS);
 	if (w->rt->opt.pin)
-		rt_pin(w->rt, w->index);
+		rt_pin(w);
 	do {
 		w->start_result = rt_worker_open(w);
 		verdict = rt_report(w);
@@ -472,4 +475,9 @@ struct rt *rt_worker_runtime(struct rt_worker *w)
 unsigned rt_worker_index(const struct rt_worker *w)
 {
 	return w->index;
+}
+
+int rt_worker_cpu(const struct rt_worker *w)
+{
+	return w->cpu;
 }

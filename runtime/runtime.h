@@ -70,6 +70,8 @@ struct rt_worker *rt_worker_at(struct rt *rt, unsigned i);
 struct rt *rt_worker_runtime(struct rt_worker *w);
 /* Which of them w is. ANY_THREAD. */
 unsigned rt_worker_index(const struct rt_worker *w);
+/* The CPU that w is pinned to; -1: to none. After rt_start. ANY_THREAD. */
+int rt_worker_cpu(const struct rt_worker *w);
 /* The worker this thread is; NULL on any other thread. ANY_THREAD. */
 struct rt_worker *rt_worker_self(void);
 /* Programmer's check: this thread is w. */

@@ -124,7 +124,7 @@ static bool worker_is_through(const struct rt_worker *w)
 	case RT_DRAINING:
 		return w->live == 0 && rt_sched_is_drained(w->rt);
 	case RT_CANCELLING:
-		return w->live == 0 && w->watches == 0;
+		return w->live == 0 && w->watches == w->with_ring;
 	case RT_ENDED:
 		break;
 	}
@@ -266,8 +266,10 @@ int rt_worker_open(struct rt_worker *w)
 
 void rt_worker_close(struct rt_worker *w)
 {
-	if (w->engine)
-		w->ops->destroy(w);
+	if (!w->engine)
+		return;
+	w->ops->destroy(w);
+	rt_io_end_with_ring(w);
 }
 
 void rt_worker_stats(const struct rt_worker *w, struct rt_stats *ret)

@@ -57,6 +57,7 @@ struct rt_worker {
 	/* the rest is of the worker's own thread */
 	unsigned live; /* operations and requests that must end before stop */
 	unsigned watches;       /* polls and commands: cancelled by stop */
+	unsigned with_ring;     /* of these: RT_IO_WITH_RING */
 	struct rt_sched *sched; /* owned by the scheduler */
 
 	const struct rt_engine_ops *ops;
@@ -72,6 +73,7 @@ struct rt_worker {
 	uint64_t turn_ns; /* when this turn began */
 	unsigned stage;   /* of the runtime, as this worker saw it last */
 	bool idle;        /* counted in rt->idle */
+	int cpu;          /* pinned to it; -1: not */
 	pthread_t thread;
 	int start_result;
 	struct err start_err;

@@ -148,6 +148,16 @@ static inline void gate_wait(struct gate *g, unsigned n)
 	pthread_mutex_unlock(&g->lock);
 }
 
+static inline unsigned gate_asked(struct gate *g)
+{
+	unsigned n;
+
+	pthread_mutex_lock(&g->lock);
+	n = g->asked;
+	pthread_mutex_unlock(&g->lock);
+	return n;
+}
+
 /* ---- the watch ---- */
 
 #define WATCH_S 120
@@ -166,11 +176,25 @@ static inline void break_connection(void)
 	watched[0] = '\0';
 }
 
+/* The kernel's switch for FUSE over io_uring, while a test has it on. */
+static int uring_setting = -1;
+static char uring_before;
+
+static inline void uring_switch_back(void)
+{
+	if (uring_setting < 0)
+		return;
+	(void)!pwrite(uring_setting, &uring_before, 1, 0);
+	(void)close(uring_setting); /* unlocks */
+	uring_setting = -1;
+}
+
 static inline void on_watch(int sig)
 {
 	static const char text[] = "a FUSE test hangs or was ended\n";
 
 	break_connection();
+	uring_switch_back();
 	(void)!write(STDERR_FILENO, text, sizeof(text) - 1);
 	_exit(1);
 }
@@ -357,11 +381,15 @@ static inline void write_file(const char *path, const uint8_t *p, size_t n)
 	assert_int_equal(close(fd), 0);
 }
 
+/* How requests shall arrive in worlds made from now on; see fuse_ways.h. */
+static const struct ld_transport_plan *world_plan;
+
 static inline void world_mount(struct world *w, const char *opts)
 {
 	struct ld_mount_options mo = {
 		.dir = w->mnt, .source = "image, with \\ comma", .opts = opts};
-	struct ld_session_options so = {.rt = w->rt, .image = &w->image};
+	struct ld_session_options so = {
+		.rt = w->rt, .image = &w->image, .plan = world_plan};
 	struct err e = {0};
 
 	if (ld_mount(&mo, &so.fuse_fd, &e) < 0 ||
@@ -494,6 +522,7 @@ static inline void own_mounts(void)
 			own_mounts(); \
 			failed_ = cmocka_run_group_tests(tests, NULL, NULL); \
 			break_connection(); \
+			uring_switch_back(); \
 		} \
 		failed_; \
 	})

@@ -9,7 +9,7 @@
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 
-#include "tests/async/fuse_world.h"
+#include "tests/async/fuse_ways.h"
 
 /* ---- the whole tree ---- */
 
@@ -147,7 +147,7 @@ static void tree_body(struct rt *rt)
 
 static void the_mount_shows_what_was_put_in(void **state)
 {
-	on_engines(2, tree_body);
+	on_ways(2, tree_body);
 }
 
 /* ---- a large directory ---- */
@@ -197,7 +197,7 @@ static void large_dir_body(struct rt *rt)
 
 static void a_directory_of_10000_can_be_rewound_and_sought(void **state)
 {
-	on_engines(2, large_dir_body);
+	on_ways(2, large_dir_body);
 }
 
 /* ---- many readers at once ---- */
@@ -262,7 +262,7 @@ static void readers_body(struct rt *rt)
 
 static void many_readers_get_the_right_bytes(void **state)
 {
-	on_engines(4, readers_body);
+	on_ways(4, readers_body);
 }
 
 /* ---- other ways to read ---- */
@@ -297,7 +297,7 @@ static void direct_and_mmap_body(struct rt *rt)
 
 static void direct_io_and_mmap_give_the_same(void **state)
 {
-	on_engines(2, direct_and_mmap_body);
+	on_ways(2, direct_and_mmap_body);
 }
 
 /* ---- nothing can be changed, nothing is asked twice ---- */
@@ -335,7 +335,7 @@ static void read_only_body(struct rt *rt)
 
 static void whatever_writes_is_refused(void **state)
 {
-	on_engines(1, read_only_body);
+	on_ways(1, read_only_body);
 }
 
 static uint64_t requests(struct world *w)
@@ -376,7 +376,7 @@ static void nothing_twice_body(struct rt *rt)
 
 static void what_the_kernel_knows_it_does_not_ask_again(void **state)
 {
-	on_engines(2, nothing_twice_body);
+	on_ways(2, nothing_twice_body);
 }
 
 int main(void)

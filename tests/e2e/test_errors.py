@@ -121,7 +121,7 @@ def test_dev_fuse_missing(cache, mnt, samples):
 
 
 @pytest.mark.parametrize("args", [
-    ["--transport", "uring"], ["--prefetch", "all"],
+    ["--prefetch", "all"],
     ["--cache-size", "1G"], ["--record", "/tmp/x"],
 ])
 def test_values_of_later_versions_are_refused(args, cache, mnt, samples):

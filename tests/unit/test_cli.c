@@ -216,8 +216,7 @@ static const struct mistake mistakes[] = {
 	{"sluice umount", "DIR", ERR_USAGE},
 	{"sluice status --bad", "--bad", ERR_USAGE},
 	{"mount.sluice a b -x", "-x", ERR_USAGE},
-	{"sluice mount --transport uring a b", "transport=uring",
-		ERR_UNSUPPORTED},
+	{"sluice mount --transport both a b", "uring", ERR_USAGE},
 	{"sluice mount --cache-size 20G a b", "cache-size", ERR_UNSUPPORTED},
 };
 

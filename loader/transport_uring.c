@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Requests over io_uring: the kernel hands a request to the queue of the CPU
+ * that made it, and the worker pinned to that CPU finds it as a completion of
+ * its own ring, with memory for the reply.
+ *
+ * An entry:
+ *
+ *   REGISTER --> LENT --request--> IN WORK --reply, COMMIT_AND_FETCH--> LENT
+ *                  \--unmounted, refused, or the ring's end--> OVER
+ *
+ * An entry is kept from its request until its reply, so a queue has as many as
+ * reads may wait for data at a time; the kernel queues what comes beyond. Its
+ * memory is touched as far as requests use it, and given back by and by.
+ *
+ * FORGET and INTERRUPT still come over /dev/fuse (transport_dev.c), as do all
+ * requests until every queue has an entry.
+ *
+ * The kernel cannot cancel what it has borrowed; only the end of the connection
+ * or of the ring does. So a struct ld_uring outlives its session: stopped, it
+ * answers with EIO and looks at nothing else, and it goes with its last entry.
+ */
+#include "loader/transport_int.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "runtime/base/log.h"
+#include "runtime/base/mem.h"
+#include "runtime/base/util.h"
+
+#define LOG_TOPIC "uring"
+
+#define PAYLOAD_KEPT 8192 /* the kernel may write names there at any time */
+#define TRIM_MS 5000
+
+struct uring_ent {
+	struct ld_fs_req fr;
+	struct ld_uring *u;
+	struct rt_io io;
+	struct iovec iov[2]; /* head, payload */
+	struct fw_uring_head head;
+	uint8_t *payload;
+	uint64_t commit_id;
+	uint16_t qid;
+	bool over, in_work, registered;
+	bool large; /* more than PAYLOAD_KEPT of the payload was used */
+};
+
+struct ld_uring {
+	struct ld_session *s; /* not once stopped */
+	struct rt_worker *worker;
+	int fd;           /* owned */
+	uint8_t *payload; /* owned: of all entries */
+	uint32_t payload_len;
+	struct uring_ent *ents; /* owned */
+	unsigned count, alive, in_work;
+	struct ld_fs_counters counters;
+	struct list busy; /* requests in work */
+	struct rt_timer trim;
+	struct rt_task start_task, stop_task, release_task;
+	unsigned hops; /* turns until the outcome of REGISTER is known */
+	int refused;   /* the first error of a REGISTER */
+	int outcome;   /* of all of them, see ld_uring_refused */
+	bool trimming, stopping, stopped, released;
+};
+
+/* ---- to the kernel ---- */
+
+static void ent_done(struct rt_op *op);
+
+static void ent_send(struct uring_ent *e, uint32_t cmd)
+{
+	struct fw_uring_cmd_req req = {
+		.commit_id = e->commit_id, .qid = e->qid};
+	uint8_t bytes[80] = {0};
+	bool reg = cmd == FW_URING_REGISTER;
+
+	memcpy(bytes, &req, sizeof(req));
+	e->io.flags = RT_IO_WITH_RING;
+	rt_cmd_start(e->u->worker, &e->io, e->u->fd, cmd, reg ? e->iov : NULL,
+		reg ? 2 : 0, bytes, ent_done);
+}
+
+/* The reply: error, or len bytes of the payload. */
+static void ent_fill(
+	struct uring_ent *e, uint64_t unique, int error, size_t len)
+{
+	struct fw_out_header h = {
+		.len = (uint32_t)(sizeof(h) + len),
+		.error = error,
+		.unique = unique,
+	};
+
+	memcpy(e->head.in_out, &h, sizeof(h));
+	e->head.ent.payload_sz = (uint32_t)len;
+	if (len > PAYLOAD_KEPT)
+		e->large = true;
+}
+
+/* ---- memory ---- */
+
+/* Hits use few entries again and again; what many misses used goes back. */
+static void on_trim(struct rt_timer *t)
+{
+	struct ld_uring *u = container_of(t, struct ld_uring, trim);
+	bool more = false;
+	unsigned i;
+
+	u->trimming = false;
+	for (i = 0; i < u->count; i++) {
+		struct uring_ent *e = &u->ents[i];
+
+		more |= e->large && e->in_work;
+		if (!e->large || e->in_work)
+			continue;
+		e->large = false;
+		/* without it, memory is only used for longer */
+		(void)madvise(e->payload + PAYLOAD_KEPT,
+			u->payload_len - PAYLOAD_KEPT, MADV_DONTNEED);
+	}
+	if (more && !u->stopping) {
+		u->trimming = true;
+		rt_timer_start(u->worker, &u->trim, TRIM_MS);
+	}
+}
+
+static void trim_later(struct ld_uring *u)
+{
+	if (u->trimming || u->stopping)
+		return;
+	u->trimming = true;
+	rt_timer_start(u->worker, &u->trim, TRIM_MS);
+}
+
+/* ---- replies ---- */
+
+static void req_reply(struct ld_fs_req *r, int error, size_t len)
+{
+	struct uring_ent *e = container_of(r, struct uring_ent, fr);
+
+	ent_fill(e, r->unique, error, len);
+	if (e->large)
+		trim_later(e->u);
+}
+
+static void stop_check(struct ld_uring *u);
+
+static void req_free(struct ld_fs_req *r)
+{
+	struct uring_ent *e = container_of(r, struct uring_ent, fr);
+	struct ld_uring *u = e->u;
+
+	list_remove(&r->node);
+	e->in_work = false;
+	u->in_work--;
+	ent_send(e, FW_URING_COMMIT_AND_FETCH);
+	stop_check(u);
+}
+
+static const struct ld_fs_req_ops req_ops = {req_reply, req_free};
+
+/* ---- one request ---- */
+
+static void ent_refuse(struct uring_ent *e, uint64_t unique, int error)
+{
+	ent_fill(e, unique, error, 0);
+	ent_send(e, FW_URING_COMMIT_AND_FETCH);
+}
+
+static void ent_request(struct uring_ent *e)
+{
+	struct ld_uring *u = e->u;
+	size_t len = min_u64(e->head.ent.payload_sz, u->payload_len);
+	struct fw_in_header h;
+	int rc;
+
+	memcpy(&h, e->head.in_out, sizeof(h));
+	e->commit_id = e->head.ent.commit_id;
+	e->registered = true;
+	if (u->stopping) {
+		ent_refuse(e, h.unique, -EIO);
+		return;
+	}
+	e->fr.fs = &u->s->fs;
+	e->fr.ops = &req_ops;
+	e->fr.worker = u->worker;
+	e->fr.counters = &u->counters;
+	e->fr.out = e->payload;
+	e->fr.out_cap = u->payload_len;
+	e->in_work = true;
+	u->in_work++;
+	list_push_back(&u->busy, &e->fr.node);
+	/* in case that it is one without a reply: an empty one then */
+	ent_fill(e, h.unique, 0, 0);
+	rc = ld_fs_decode_ring(&e->fr, &h, &e->head, e->payload, len);
+	if (rc == 0 && e->fr.out_need > u->payload_len)
+		rc = -EIO; /* more than INIT allows to ask for */
+	if (rc < 0)
+		ld_fs_finish(&e->fr, rc, 0);
+	else
+		ld_fs_run(&e->fr);
+}
+
+static void uring_free(struct ld_uring *u)
+{
+	if (u->fd >= 0)
+		(void)close(u->fd); /* replies are not buffered */
+	mem_free(u->payload);
+	mem_free(u->ents);
+	mem_free(u);
+}
+
+static bool is_end(int64_t rc)
+{
+	return rc == -ENOTCONN || rc == -ECONNABORTED || rc == -ENODEV ||
+	       rc == -ECANCELED;
+}
+
+/* The kernel has given the entry back without a request. */
+static void ent_over(struct uring_ent *e, int rc)
+{
+	struct ld_uring *u = e->u;
+
+	/* It does not know the request any more, but the queue needs us. */
+	if (e->registered && !is_end(rc) && !u->stopping) {
+		log_warn("a request was lost by the kernel (error %d)", -rc);
+		e->registered = false;
+		ent_send(e, FW_URING_REGISTER);
+		return;
+	}
+	if (!is_end(rc) && !u->refused)
+		u->refused = rc;
+	e->over = true;
+	u->alive--;
+	if (u->released && u->alive == 0)
+		uring_free(u);
+}
+
+static void ent_done(struct rt_op *op)
+{
+	struct rt_io *io = container_of(op, struct rt_io, op);
+	struct uring_ent *e = container_of(io, struct uring_ent, io);
+
+	rt_worker_assert(e->u->worker);
+	if (op->result < 0)
+		ent_over(e, (int)op->result);
+	else
+		ent_request(e);
+}
+
+/* ---- life ---- */
+
+static int find_outcome(const struct ld_uring *u)
+{
+	unsigned i, k;
+
+	/* One entry is enough for a queue; those of one lie together. */
+	for (i = 0; i < u->count; i = k) {
+		bool works = false;
+
+		for (k = i; k < u->count && u->ents[k].qid == u->ents[i].qid;
+			k++)
+			works |= !u->ents[k].over;
+		if (!works)
+			return u->refused ? u->refused : -ENOTCONN;
+	}
+	return 0;
+}
+
+/* A refusal is a completion: those of one turn are there in the next one. */
+static void start_hop(struct rt_task *t)
+{
+	struct ld_uring *u = container_of(t, struct ld_uring, start_task);
+	struct ld_session *s = u->s;
+
+	if (--u->hops) {
+		rt_post(u->worker, t);
+		return;
+	}
+	u->outcome = find_outcome(u);
+	(void)pthread_mutex_lock(&s->lock);
+	s->listening++;
+	(void)pthread_cond_broadcast(&s->changed);
+	(void)pthread_mutex_unlock(&s->lock);
+}
+
+static void start_run(struct rt_task *t)
+{
+	struct ld_uring *u = container_of(t, struct ld_uring, start_task);
+	unsigned i;
+
+	for (i = 0; i < u->count; i++) {
+		u->alive++;
+		ent_send(&u->ents[i], FW_URING_REGISTER);
+	}
+	u->hops = 3;
+	t->run = start_hop;
+	start_hop(t);
+}
+
+static void stop_check(struct ld_uring *u)
+{
+	struct ld_session *s = u->s;
+
+	if (!u->stopping || u->stopped || u->in_work)
+		return;
+	u->stopped = true;
+	(void)pthread_mutex_lock(&s->lock);
+	s->stopped++;
+	(void)pthread_cond_broadcast(&s->changed);
+	(void)pthread_mutex_unlock(&s->lock);
+}
+
+static void stop_run(struct rt_task *t)
+{
+	struct ld_uring *u = container_of(t, struct ld_uring, stop_task);
+
+	u->stopping = true;
+	u->in_work++; /* nobody else shall say that it is over */
+	rt_timer_stop(u->worker, &u->trim);
+	list_for_each_safe(it, &u->busy)
+		ld_fs_cancel(container_of(it, struct ld_fs_req, node), -EIO);
+	u->in_work--;
+	stop_check(u);
+}
+
+static void release_run(struct rt_task *t)
+{
+	struct ld_uring *u = container_of(t, struct ld_uring, release_task);
+
+	u->stopping = true;
+	u->released = true;
+	if (u->alive == 0)
+		uring_free(u);
+}
+
+void ld_uring_start(struct ld_uring *u)
+{
+	u->start_task.run = start_run;
+	rt_post(u->worker, &u->start_task);
+}
+
+void ld_uring_stop(struct ld_uring *u)
+{
+	u->stop_task.run = stop_run;
+	rt_post(u->worker, &u->stop_task);
+}
+
+void ld_uring_release(struct ld_uring *u)
+{
+	u->release_task.run = release_run;
+	rt_post(u->worker, &u->release_task);
+}
+
+int ld_uring_refused(const struct ld_uring *u)
+{
+	return u->outcome;
+}
+
+static void ent_init(struct ld_uring *u, unsigned i, unsigned qid)
+{
+	struct uring_ent *e = &u->ents[i];
+
+	e->u = u;
+	e->qid = (uint16_t)qid;
+	e->payload = u->payload + (size_t)i * u->payload_len;
+	e->iov[0] = (struct iovec){&e->head, sizeof(e->head)};
+	e->iov[1] = (struct iovec){e->payload, u->payload_len};
+}
+
+int ld_uring_create(const struct ld_uring_options *o, struct ld_uring **ret)
+{
+	struct ld_uring *u = mem_zalloc(sizeof(*u));
+	unsigned n = 0, q, k;
+	size_t len;
+
+	for (q = 0; q < o->queues; q++)
+		n += o->entries[q];
+	if (!u)
+		goto fail;
+	u->s = o->s;
+	u->worker = o->worker;
+	u->fd = o->fd;
+	u->trim.fire = on_trim;
+	list_init(&u->busy);
+	u->payload_len =
+		(uint32_t)max_u64(o->s->fs.max_read, FW_URING_MIN_PAYLOAD);
+	len = (size_t)n * u->payload_len;
+	u->ents = mem_calloc(n ? n : 1, sizeof(*u->ents));
+	u->payload = mem_alloc_aligned(4096, len ? len : 1);
+	if (!u->ents || !u->payload)
+		goto fail;
+	/* It is used here and there, which is no reason to fill it up. */
+	(void)madvise(u->payload, len, MADV_NOHUGEPAGE);
+	for (q = 0; q < o->queues; q++)
+		for (k = 0; k < o->entries[q]; k++)
+			ent_init(u, u->count++, q);
+	*ret = u;
+	return 0;
+fail:
+	if (u)
+		uring_free(u);
+	else
+		(void)close(o->fd); /* nothing was written */
+	return -ENOMEM;
+}
+
+const struct ld_fs_counters *ld_uring_counters(const struct ld_uring *u)
+{
+	return &u->counters;
+}
