@@ -261,6 +261,7 @@ static unsigned run_fetch(struct blob_run *run)
 	run->fetch.off = run->off;
 	run->fetch.len = run->len;
 	run->fetch.buf = run->src->data;
+	run->fetch.is_again = run->tries > 1;
 	run->fetch.worker = run->worker;
 	run->fetch.done = run_fetched;
 	run_lock(run);

@@ -6,12 +6,15 @@
  *    |      ^  |
  *    |      |  +--> AUTH (waits for a header) --> SENT
  *    +------+  +--> WAIT (for its next try)   --> SENT
- *              +--> SENT (redirect, known target gone, ranges ignored)
+ *              +--> SENT (redirect, known target gone, ranges ignored,
+ *                         the next server)
  *
- * What bounds it: five redirects; one new Authorization after a 401 or 403; one
- * new way to the target when a remembered or redirected URL has expired;
- * retries by retry.h. A cancelled call leaves every state at once, except SENT,
- * where the transfer is cancelled and ends the call.
+ * What bounds it, at one server: five redirects; one new Authorization after a
+ * 401 or 403; one new way to the target when a remembered or redirected URL has
+ * expired. What fails there goes on at the next server of the route
+ * (call_route.c); when all have failed, retries by retry.h begin a new round. A
+ * cancelled call leaves every state at once, except SENT, where the transfer is
+ * cancelled and ends the call.
  */
 #include "blobcache/call_int.h"
 
@@ -36,6 +39,7 @@
 #define NEXT_CONNECT_MS 5000
 #define STALL_MS 30000
 #define HASTY_STALL_MS 10000
+#define MIRROR_CONNECT_MS 3000
 
 /* ---- the end ---- */
 
@@ -63,21 +67,7 @@ void bc_call_end(struct bc_call *c, int result)
 	call_finish(c, result);
 }
 
-static void call_fail(struct bc_call *c, enum bc_verdict v)
-{
-	call_finish(c, bc_call_say(c, v));
-}
-
 /* ---- waiting for the next try ---- */
-
-/* Start over at the server itself. */
-static void call_go_home(struct bc_call *c)
-{
-	mem_free(c->url);
-	c->url = NULL;
-	c->hops = 0;
-	c->is_redirected = false;
-}
 
 static uint32_t random_bits(void)
 {
@@ -88,7 +78,10 @@ static uint32_t random_bits(void)
 	return v;
 }
 
-/* The transient failure v: wait and try again, or give up. */
+/*
+ * Every server has failed; v is what counts. Wait and begin a new round, or
+ * give up.
+ */
 static void call_retry(struct bc_call *c, enum bc_verdict v)
 {
 	uint64_t now = clock_ms(), delay;
@@ -107,31 +100,42 @@ static void call_retry(struct bc_call *c, enum bc_verdict v)
 		bc_call_say_down(
 			c, may && c->patience_ms > BC_COLD_PATIENCE_MS);
 	if (!may) {
-		call_fail(c, v);
+		call_finish(c, c->err.code);
 		return;
 	}
 	/*
 	 * Where a redirect led may have died or expired during the wait, and
 	 * so may a token: ask the server itself, with all chances anew.
 	 */
-	call_go_home(c);
-	c->was_retargeted = c->was_renewed = c->was_challenged = false;
-	bc_net_count_retry(c->remote->net);
+	c->tried = 0;
+	bc_route_choose(c);
+	bc_net_count_retry(c->route->net);
 	c->state = C_WAIT;
-	bc_net_timer_start(c->remote->net, &c->timer, delay);
+	bc_net_timer_start(c->route->net, &c->timer, delay);
+}
+
+/* Nothing more can be done at this server: the next one, a wait, or the end. */
+static void call_fail(struct bc_call *c, enum bc_verdict v)
+{
+	(void)bc_call_say(c, v);
+	if (bc_route_next(c, &v))
+		bc_call_send(c);
+	else if (bc_verdict_is_transient(v))
+		call_retry(c, v);
+	else
+		call_finish(c, c->err.code);
 }
 
 /* ---- redirects and targets ---- */
 
-void bc_target_fini(struct bc_target *t)
+static struct bc_target *target_of(struct bc_call *c)
 {
-	mem_free(t->url);
-	*t = (struct bc_target){0};
+	return c->targets ? &c->targets->at[c->at] : NULL;
 }
 
 static void target_forget(struct bc_call *c)
 {
-	struct bc_target *t = c->target;
+	struct bc_target *t = target_of(c);
 
 	if (!t || !t->url || t->gen != c->target_gen)
 		return;
@@ -142,7 +146,7 @@ static void target_forget(struct bc_call *c)
 
 static void target_remember(struct bc_call *c)
 {
-	struct bc_target *t = c->target;
+	struct bc_target *t = target_of(c);
 
 	if (!t || !c->is_redirected || t->url)
 		return;
@@ -157,7 +161,7 @@ static bool call_retarget(struct bc_call *c)
 		return false;
 	c->was_retargeted = true;
 	target_forget(c);
-	call_go_home(c);
+	bc_call_go_home(c);
 	bc_call_send(c);
 	return true;
 }
@@ -166,9 +170,10 @@ static void refuse_redirect(struct bc_call *c, const char *why)
 {
 	char host[300];
 
-	call_finish(c,
-		err_set_kind(&c->err, ERR_FAILED, -EPROTO, "'%s' redirects %s",
-			bc_call_host(c, host, sizeof(host)), why));
+	(void)err_set_kind(&c->err, ERR_FAILED, -EPROTO, "'%s' redirects %s",
+		bc_call_host(c, host, sizeof(host)), why);
+	c->is_said = true;
+	call_fail(c, BC_FAIL_PROTO);
 }
 
 static void call_redirect(struct bc_call *c)
@@ -217,16 +222,14 @@ static void auth_ready(
 		return;
 	}
 	if (result == -EACCES) {
-		call_finish(c, bc_call_say_refused(c));
-		return;
+		v = BC_ANSWER_UNAUTHORIZED;
+		(void)bc_call_say_refused(c);
+	} else {
+		c->err = *err;
 	}
-	c->err = *err;
-	c->is_auth_failure = true;
+	c->is_said = true;
 	c->t.retry_after_ms = 0;
-	if (bc_verdict_is_transient(v))
-		call_retry(c, v);
-	else
-		call_fail(c, v);
+	call_fail(c, v);
 }
 
 /* 401, or 403, from the server itself. */
@@ -302,7 +305,9 @@ static bool call_is_home(struct bc_call *c)
 
 static int call_choose_url(struct bc_call *c)
 {
-	const struct bc_target *t = c->target;
+	const struct bc_target *t = target_of(c);
+	const struct bc_remote *r = c->remote;
+	const char *query = r->query ? r->query : "";
 
 	c->is_probe = !c->is_redirected && c->remote->scheme == BC_SCHEME_PROBE;
 	if (c->url && c->is_redirected)
@@ -315,8 +320,13 @@ static int call_choose_url(struct bc_call *c)
 		c->is_probe = false;
 		return c->url ? 0 : -ENOMEM;
 	}
-	c->url = mem_printf("%s://%s%s", call_is_http(c) ? "http" : "https",
-		c->remote->host, c->path);
+	c->url = mem_printf("%s://%s%s%s%s%s",
+		call_is_http(c) ? "http" : "https", r->host,
+		r->prefix ? r->prefix : "", c->path,
+		!query[0]              ? ""
+		: strchr(c->path, '?') ? "&"
+				       : "?",
+		query);
 	return c->url ? 0 : -ENOMEM;
 }
 
@@ -329,6 +339,11 @@ static void set_patience(struct bc_call *c)
 	                                : FIRST_CONNECT_MS;
 	t->stall_timeout_ms =
 		c->patience_ms < STALL_MS ? HASTY_STALL_MS : STALL_MS;
+	/* There is somebody else who has it. */
+	if (c->remote->is_mirror) {
+		t->connect_timeout_ms = MIRROR_CONNECT_MS;
+		t->stall_timeout_ms = HASTY_STALL_MS;
+	}
 	if (c->is_probe && !c->is_http_probe)
 		t->connect_timeout_ms = t->stall_timeout_ms = PROBE_TIMEOUT_MS;
 }
@@ -356,7 +371,7 @@ static void fill_transfer(struct bc_call *c)
 		t->range_len = c->len - c->got;
 		t->range_total = c->total;
 		t->accept_whole = c->buf && bc_net_host_has_no_ranges(
-						    c->remote->net, c->url);
+						    c->route->net, c->url);
 	}
 	t->buf = c->buf ? c->buf + c->got : NULL;
 	t->buf_len = c->buf ? c->len - c->got : 0;
@@ -377,7 +392,7 @@ void bc_call_send(struct bc_call *c)
 	}
 	if (atomic_load(&c->is_promoted))
 		c->cls = RT_DEMAND;
-	c->is_auth_failure = false;
+	c->is_said = false;
 	rc = call_choose_url(c);
 	if (rc == 0) {
 		c->is_away = !call_is_home(c);
@@ -398,7 +413,7 @@ void bc_call_send(struct bc_call *c)
 	fill_transfer(c);
 	c->state = C_SENT;
 	c->sent_ms = clock_ms();
-	bc_net_start(c->remote->net, &c->t);
+	bc_net_start(c->route->net, &c->t);
 }
 
 /* ---- the answer ---- */
@@ -434,13 +449,19 @@ static void call_keep_prefix(struct bc_call *c)
 	c->first_failure_ms = 0;
 }
 
+static void call_succeed(struct bc_call *c)
+{
+	bc_route_works(c);
+	c->err = (struct err){0};
+	call_finish(c, 0);
+}
+
 static void call_judge(struct bc_call *c, enum bc_verdict v)
 {
 	switch (v) {
 	case BC_ANSWER_OK:
 		target_remember(c);
-		c->err = (struct err){0};
-		call_finish(c, 0);
+		call_succeed(c);
 		return;
 	case BC_ANSWER_REDIRECT:
 		call_redirect(c);
@@ -452,19 +473,13 @@ static void call_judge(struct bc_call *c, enum bc_verdict v)
 		return;
 	case BC_FAIL_BROKE:
 		call_keep_prefix(c);
-		call_retry(c, v);
-		return;
-	case BC_FAIL_REACH:
-	case BC_FAIL_TLS:
-		/* Perhaps only the node that we were sent to is dead. */
-		if (!call_retarget(c))
-			call_retry(c, v);
+		call_fail(c, v);
 		return;
 	case BC_ANSWER_BUSY:
 	case BC_ANSWER_FAULT:
-		call_retry(c, v);
+		call_fail(c, v);
 		return;
-	default:
+	default: /* REACH: perhaps only the node that we were sent to is dead */
 		if (!call_retarget(c))
 			call_fail(c, v);
 		return;
@@ -493,12 +508,12 @@ static void call_answered(struct bc_transfer *t)
 	/* A size probe is content with the headers of a whole answer. */
 	if (t->range_ignored && !c->buf) {
 		target_remember(c);
-		call_finish(c, 0);
+		call_succeed(c);
 		return;
 	}
 	if (t->range_ignored && !t->accept_whole) {
-		bc_net_host_set_no_ranges(c->remote->net, c->url);
-		if (bc_net_host_has_no_ranges(c->remote->net, c->url)) {
+		bc_net_host_set_no_ranges(c->route->net, c->url);
+		if (bc_net_host_has_no_ranges(c->route->net, c->url)) {
 			bc_call_send(c);
 			return;
 		}

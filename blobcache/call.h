@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A call: one request to a server until it is answered for good. It follows
- * redirects, authenticates, retries by policy, resumes what broke off; made of
- * transfers of net.h, run on the net thread.
+ * A call: one request until it is answered for good. It follows redirects,
+ * authenticates, goes from mirror to mirror, retries by policy, resumes what
+ * broke off; made of transfers of net.h, run on the net thread.
  */
 #pragma once
 
@@ -20,15 +20,33 @@
 
 enum bc_scheme { BC_SCHEME_HTTPS, BC_SCHEME_HTTP, BC_SCHEME_PROBE };
 
-/* A server, as its calls share it. */
+/* One server, as its calls share it. Strings are owned. */
 struct bc_remote {
-	struct bc_net *net; /* borrowed */
-	char *host;         /* owned: "host[:port]" */
-	char *label;        /* owned: for messages, "host/name" */
-	/* PROBE (loopback): https first, else http; then it is known. ON_NET */
+	char *host;   /* "host[:port]" */
+	char *prefix; /* before the path of a call: "/v2/NAME"; NULL: none */
+	char *query;  /* behind it: "ns=docker.io"; NULL: none */
+	/* PROBE: https first, else http; then it is known. ON_NET */
 	enum bc_scheme scheme;
+	bool is_mirror;
+	bool digests_only;     /* not asked for tags */
 	struct bc_auth *auth;  /* owned; NULL: no credentials are sent */
 	struct bc_net_tls tls; /* its strings are owned */
+	/* private; ON_NET. A mirror that fails is left alone for a while. */
+	unsigned failures; /* in a row */
+	uint64_t left_until_ms;
+};
+
+#define BC_MAX_REMOTES 16
+
+/*
+ * The servers that have the same things, in the order in which they are asked.
+ * The last one is where they come from; all others are mirrors.
+ */
+struct bc_route {
+	struct bc_net *net; /* borrowed */
+	char *label;        /* owned: for messages, "host/name" */
+	struct bc_remote remotes[BC_MAX_REMOTES];
+	unsigned count;
 	/* private; ON_NET but for sweep, which anybody starts */
 	struct list calls;
 	struct bc_net_timer sweep;
@@ -36,26 +54,37 @@ struct bc_remote {
 	bool said_down; /* in the log */
 };
 
-/* No fields but net, host, label, scheme, auth and tls are to be set. */
-void bc_remote_init(struct bc_remote *r);
+/* For a zeroed r. */
+void bc_route_init(struct bc_route *r, struct bc_net *net);
 /* No call is running. Frees what is owned. BLOCKING. */
-void bc_remote_fini(struct bc_remote *r);
+void bc_route_fini(struct bc_route *r);
 
-/* Where redirects led for one object. Zeroed before use. ON_NET. */
+/* What is known of one object at one server. Zeroed before use. ON_NET. */
 struct bc_target {
-	char *url; /* owned; NULL: not known */
+	char *url; /* owned; where redirects led; NULL: not known */
 	uint64_t gen;
+	uint64_t missing_until_ms; /* a mirror does not have it */
 };
-void bc_target_fini(struct bc_target *t);
+/* One for each server of a route. */
+struct bc_targets {
+	struct bc_target at[BC_MAX_REMOTES];
+};
+void bc_targets_fini(struct bc_targets *t);
 
 /* Zero it, fill the public part, start it; reusable after done. */
 struct bc_call {
 	/* request; pointers borrowed until done */
-	struct bc_remote *remote;
-	struct bc_target *target; /* NULL: redirects are not remembered */
-	const char *method;       /* "GET", "HEAD" */
-	const char *path;         /* "/v2/..." with its query */
-	const char *accept;       /* NULL: no Accept header */
+	struct bc_route *route;
+	struct bc_targets *targets; /* NULL: redirects are not remembered */
+	const char *method;         /* "GET", "HEAD" */
+	const char *path;   /* behind the server's prefix, with its query */
+	const char *accept; /* NULL: no Accept header */
+	bool is_tag;        /* mirrors for digests only are not asked */
+	/*
+	 * Bit n: the n-th server has sent wrong bytes for this; it is asked
+	 * after all others. at, after the call, is the one that answered.
+	 */
+	uint32_t distrusted;
 	enum rt_class cls;
 	bool has_range; /* [off, off + len) of total bytes into buf */
 	uint64_t off, total;
@@ -80,6 +109,11 @@ struct bc_call {
 	struct list node;
 	struct bc_net_timer timer;
 	struct bc_auth_waiter waiter;
+	struct bc_remote *remote; /* of the route: the at-th */
+	unsigned at;
+	uint32_t tried;        /* bit n: failed in this round */
+	unsigned last_verdict; /* of the last server of the route ... */
+	struct err last_err;   /* ... and its sentence; code 0: none yet */
 	atomic_bool is_cancelled, is_promoted;
 	unsigned state;
 	char *url; /* of the transfer on its way */
@@ -90,8 +124,8 @@ struct bc_call {
 	bool is_away;       /* ... and is another server's */
 	bool is_probe, is_http_probe;
 	bool was_challenged, was_renewed, was_retargeted;
-	bool is_auth_failure; /* err says already why */
-	void *wait;           /* bc_call_run's */
+	bool is_said; /* err says already why */
+	void *wait;   /* bc_call_run's */
 };
 
 /* ANY_THREAD. done comes, never before this returns. */

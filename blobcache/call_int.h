@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The inside of calls: call.c, call_say.c, call_remote.c. All ON_NET. */
+/* The inside of calls: call*.c. All ON_NET. */
 #pragma once
 
 #include "blobcache/call.h"
@@ -12,6 +12,22 @@ enum { C_NEW, C_SENT, C_AUTH, C_WAIT, C_END };
 void bc_call_send(struct bc_call *c);
 /* End c with -ECANCELED or -ENOMEM. c may be gone then. */
 void bc_call_end(struct bc_call *c, int result);
+
+/* Start over at the server itself. */
+void bc_call_go_home(struct bc_call *c);
+
+/* ---- the way from server to server ---- */
+
+/* c's server for a new round; c goes home to it. */
+void bc_route_choose(struct bc_call *c);
+/*
+ * c has failed at its server with *v, c->err says how. True: c has another one
+ * now. False: all have failed; *v and c->err are those of the last server of
+ * the route, which counts.
+ */
+bool bc_route_next(struct bc_call *c, enum bc_verdict *v);
+/* c was answered well. */
+void bc_route_works(struct bc_call *c);
 
 /* ---- sentences ---- */
 

@@ -3,14 +3,15 @@
  * How calls are started, promoted and cancelled from other threads.
  *
  * A call belongs to the net thread from its first timer on. Who wants something
- * of it sets a flag and starts the sweep of its remote, which looks through all
- * calls of that remote: so nothing has to be queued that could be gone.
+ * of it sets a flag and starts the sweep of its route, which looks through all
+ * calls of that route: so nothing has to be queued that could be gone.
  */
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 
 #include "blobcache/call_int.h"
+#include "blobcache/tls_dir.h"
 #include "runtime/base/mem.h"
 
 static void call_wake(struct bc_net_timer *t)
@@ -23,8 +24,9 @@ static void call_begin(struct bc_net_timer *t)
 	struct bc_call *c = container_of(t, struct bc_call, timer);
 
 	list_init(&c->node);
-	list_push_back(&c->remote->calls, &c->node);
+	list_push_back(&c->route->calls, &c->node);
 	c->timer.fire = call_wake;
+	bc_route_choose(c);
 	bc_call_send(c);
 }
 
@@ -36,20 +38,22 @@ void bc_call_start(struct bc_call *c)
 	atomic_store(&c->is_promoted, false);
 	c->state = C_NEW;
 	c->url = c->auth_header = c->accept_header = NULL;
+	c->tried = 0;
+	c->last_err = (struct err){0};
 	c->got = c->sent_ms = c->first_failure_ms = c->target_gen = 0;
 	c->attempt = c->hops = 0;
 	c->is_redirected = c->is_away = c->is_probe = c->is_http_probe = false;
 	c->was_challenged = c->was_renewed = c->was_retargeted = false;
-	c->is_auth_failure = false;
+	c->is_said = false;
 	c->timer = (struct bc_net_timer){.fire = call_begin};
 	c->waiter = (struct bc_auth_waiter){0};
-	bc_net_timer_start(c->remote->net, &c->timer, 0);
+	bc_net_timer_start(c->route->net, &c->timer, 0);
 }
 
 /* Look for calls that somebody cancelled or promoted. */
-static void remote_sweep(struct bc_net_timer *t)
+static void route_sweep(struct bc_net_timer *t)
 {
-	struct bc_remote *r = container_of(t, struct bc_remote, sweep);
+	struct bc_route *r = container_of(t, struct bc_route, sweep);
 
 	list_for_each_safe(it, &r->calls) {
 		struct bc_call *c = container_of(it, struct bc_call, node);
@@ -74,13 +78,13 @@ static void remote_sweep(struct bc_net_timer *t)
 void bc_call_cancel(struct bc_call *c)
 {
 	atomic_store(&c->is_cancelled, true);
-	bc_net_timer_start(c->remote->net, &c->remote->sweep, 0);
+	bc_net_timer_start(c->route->net, &c->route->sweep, 0);
 }
 
 void bc_call_promote(struct bc_call *c)
 {
 	atomic_store(&c->is_promoted, true);
-	bc_net_timer_start(c->remote->net, &c->remote->sweep, 0);
+	bc_net_timer_start(c->route->net, &c->route->sweep, 0);
 }
 
 struct call_wait {
@@ -102,7 +106,7 @@ static void run_ended(struct bc_call *c)
 int bc_call_run(struct bc_call *c)
 {
 	struct call_wait w = {.is_ended = false};
-	int rc = bc_net_ensure(c->remote->net);
+	int rc = bc_net_ensure(c->route->net);
 
 	if (rc < 0)
 		return err_set(&c->err, rc, "cannot start the net thread");
@@ -125,24 +129,30 @@ void bc_call_fini(struct bc_call *c)
 	bc_transfer_fini(&c->t);
 }
 
-void bc_remote_init(struct bc_remote *r)
+void bc_route_init(struct bc_route *r, struct bc_net *net)
 {
+	r->net = net;
 	list_init(&r->calls);
-	r->sweep = (struct bc_net_timer){.fire = remote_sweep};
-	r->is_down = r->said_down = false;
+	r->sweep = (struct bc_net_timer){.fire = route_sweep};
 }
 
-void bc_remote_fini(struct bc_remote *r)
+static void remote_fini(struct bc_remote *r)
 {
 	bc_auth_destroy(r->auth);
+	mem_free(r->host);
+	mem_free(r->prefix);
+	mem_free(r->query);
+	bc_tls_fini(&r->tls);
+}
+
+void bc_route_fini(struct bc_route *r)
+{
+	for (unsigned i = 0; i < r->count; i++)
+		remote_fini(&r->remotes[i]);
 	if (r->net)
 		bc_net_barrier(r->net); /* a sweep may still be due */
 	if (r->is_down)
 		bc_net_count_down(r->net, -1);
-	mem_free(r->host);
 	mem_free(r->label);
-	mem_free((char *)r->tls.ca_file);
-	mem_free((char *)r->tls.cert_file);
-	mem_free((char *)r->tls.key_file);
-	*r = (struct bc_remote){0};
+	*r = (struct bc_route){0};
 }

@@ -29,15 +29,15 @@ int bc_call_say_refused(struct bc_call *c)
 	if (c->is_away)
 		return err_set_kind(&c->err, ERR_REFUSED, -EACCES,
 			"the storage behind '%s' refused access (status %ld)",
-			c->remote->label, c->t.status);
+			c->route->label, c->t.status);
 	if (c->remote->auth)
 		bc_auth_looked_in(c->remote->auth, places, sizeof(places));
 	if (!places[0])
 		return err_set_kind(&c->err, ERR_REFUSED, -EACCES,
-			"access to '%s' was refused", c->remote->label);
+			"access to '%s' was refused", c->route->label);
 	return err_set_kind(&c->err, ERR_REFUSED, -EACCES,
 		"access to '%s' was refused; looked for credentials in %s",
-		c->remote->label, places);
+		c->route->label, places);
 }
 
 static int say_failure(struct bc_call *c, enum bc_verdict v)
@@ -87,7 +87,7 @@ static int say_status(struct bc_call *c, enum bc_verdict v)
 		return bc_call_say_refused(c);
 	case BC_ANSWER_MISSING:
 		return err_set_kind(e, ERR_NOT_FOUND, -ENOENT,
-			"'%s' was not found (status 404)", c->remote->label);
+			"'%s' was not found (status 404)", c->route->label);
 	case BC_ANSWER_BUSY:
 	case BC_ANSWER_FAULT:
 		return err_set(e, -EIO,
@@ -106,15 +106,14 @@ static int say_status(struct bc_call *c, enum bc_verdict v)
 
 int bc_call_say(struct bc_call *c, enum bc_verdict v)
 {
-	if (c->is_auth_failure)
+	if (c->is_said)
 		return c->err.code; /* said already */
 	return c->t.result < 0 ? say_failure(c, v) : say_status(c, v);
 }
 
 void bc_call_say_down(struct bc_call *c, bool is_retry)
 {
-	struct bc_remote *r = c->remote;
-	char host[300];
+	struct bc_route *r = c->route;
 
 	if (!r->is_down)
 		bc_net_count_down(r->net, 1);
@@ -122,20 +121,16 @@ void bc_call_say_down(struct bc_call *c, bool is_retry)
 	if (r->said_down || !is_retry)
 		return;
 	r->said_down = true;
-	if (c->is_auth_failure)
-		log_warn("%s, retrying", c->err.text);
-	else
-		log_warn("cannot reach '%s' (%s), retrying",
-			bc_call_host(c, host, sizeof(host)), c->t.error);
+	log_warn("%s, retrying", c->err.text);
 }
 
 void bc_call_say_up(struct bc_call *c)
 {
-	if (!c->remote->is_down)
+	if (!c->route->is_down)
 		return;
-	bc_net_count_down(c->remote->net, -1);
-	c->remote->is_down = false;
-	if (c->remote->said_down)
-		log_warn("'%s' can be reached again", c->remote->label);
-	c->remote->said_down = false;
+	bc_net_count_down(c->route->net, -1);
+	c->route->is_down = false;
+	if (c->route->said_down)
+		log_warn("'%s' can be reached again", c->route->label);
+	c->route->said_down = false;
 }

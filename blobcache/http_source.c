@@ -24,10 +24,10 @@
 
 struct http_source {
 	struct bc_source src;
-	struct bc_remote *remote; /* borrowed, or &own */
-	struct bc_remote own;     /* net is NULL: not used */
-	char *path;               /* owned */
-	struct bc_target target;  /* ON_NET */
+	struct bc_route *route;    /* borrowed, or own */
+	struct bc_route *own;      /* owned; NULL: not used */
+	char *path;                /* owned */
+	struct bc_targets targets; /* ON_NET */
 	uint32_t offline_ms;
 	uint64_t warned_ms; /* ON_NET */
 	/* Guards priv of every fetch: others promote what may just end. */
@@ -86,6 +86,7 @@ static void fetch_answered(struct bc_call *c)
 		log_ratelimit(&hf->source->warned_ms, WARN_INTERVAL_MS))
 		log_warn("%s, giving up", c->err.text);
 	bc_call_fini(c);
+	hf->fetch->via = 1u << c->at;
 	fetch_end(hf->fetch, rc);
 }
 
@@ -107,10 +108,11 @@ static void source_fetch(struct bc_source *src, struct bc_fetch *f)
 	hf->fetch = f;
 	hf->source = s;
 	hf->call = (struct bc_call){
-		.remote = s->remote,
-		.target = &s->target,
+		.route = s->route,
+		.targets = &s->targets,
 		.method = "GET",
 		.path = s->path,
+		.distrusted = f->is_again ? f->via : 0,
 		.cls = f->cls,
 		.has_range = true,
 		.off = f->off,
@@ -155,10 +157,11 @@ static void source_destroy(struct bc_source *src)
 	struct http_source *s = container_of(src, struct http_source, src);
 
 	/* A done that has posted its end may still be on the net thread. */
-	bc_net_barrier(s->remote->net);
-	if (s->own.net)
-		bc_remote_fini(&s->own);
-	bc_target_fini(&s->target);
+	bc_net_barrier(s->route->net);
+	if (s->own)
+		bc_route_fini(s->own);
+	mem_free(s->own);
+	bc_targets_fini(&s->targets);
 	pthread_mutex_destroy(&s->lock);
 	mem_free(s->path);
 	mem_free(s);
@@ -171,7 +174,7 @@ static const struct bc_source_ops source_ops = {
 	.destroy = source_destroy,
 };
 
-int bc_remote_source(struct bc_remote *remote, const char *path, uint64_t size,
+int bc_route_source(struct bc_route *route, const char *path, uint64_t size,
 	uint32_t offline_ms, struct bc_source **ret)
 {
 	struct http_source *s = mem_zalloc(sizeof(*s));
@@ -181,7 +184,7 @@ int bc_remote_source(struct bc_remote *remote, const char *path, uint64_t size,
 	pthread_mutex_init(&s->lock, NULL);
 	s->src.ops = &source_ops;
 	s->src.size = size;
-	s->remote = remote;
+	s->route = route;
 	s->offline_ms = offline_ms;
 	s->path = mem_strdup(path);
 	if (!s->path) {
@@ -195,37 +198,36 @@ int bc_remote_source(struct bc_remote *remote, const char *path, uint64_t size,
 
 /* ---- plain HTTP ---- */
 
-/* Split url into the parts of a remote and a path. */
-static int own_init(struct http_source *s, struct bc_net *net, const char *url,
+/* Split url into the parts of a route and a path. */
+static int own_init(struct http_source *s, const char *url,
 	const struct bc_registry_options *o, struct err *e)
 {
 	const char *host = strstr(url, "://") + 3; /* bc_url_origin saw it */
 	size_t host_len = strcspn(host, "/?#"), path_len;
+	struct bc_remote *m = &s->own->remotes[0];
 	char shown[256];
 
 	path_len = strcspn(host + host_len, "#");
-	s->own.net = net;
-	s->own.scheme = bc_url_is_https(url) ? BC_SCHEME_HTTPS : BC_SCHEME_HTTP;
-	s->own.host = mem_strndup(host, host_len);
-	s->own.label = mem_strdup(bc_url_redact(url, shown, sizeof(shown)));
+	s->own->count = 1;
+	s->own->label = mem_strdup(bc_url_redact(url, shown, sizeof(shown)));
+	m->scheme = bc_url_is_https(url) ? BC_SCHEME_HTTPS : BC_SCHEME_HTTP;
+	m->host = mem_strndup(host, host_len);
 	if (path_len > 0 && host[host_len] == '/')
 		s->path = mem_strndup(host + host_len, path_len);
 	else
 		s->path = mem_printf("/%.*s", (int)path_len, host + host_len);
-	bc_remote_init(&s->own);
-	if (!s->own.host || !s->own.label || !s->path)
+	if (!m->host || !s->own->label || !s->path)
 		return err_set(e, -ENOMEM, "out of memory");
-	if (s->own.scheme == BC_SCHEME_HTTP)
+	if (m->scheme == BC_SCHEME_HTTP)
 		return 0;
-	return bc_tls_dir_find(
-		o ? o->cert_dir : NULL, s->own.host, &s->own.tls, e);
+	return bc_tls_dir_find(o ? o->cert_dir : NULL, m->host, &m->tls, e);
 }
 
 static int ask_size(struct http_source *s, struct err *e)
 {
 	struct bc_call c = {
-		.remote = s->remote,
-		.target = &s->target,
+		.route = s->route,
+		.targets = &s->targets,
 		.method = "GET",
 		.path = s->path,
 		.has_range = true,
@@ -238,7 +240,7 @@ static int ask_size(struct http_source *s, struct err *e)
 	if (rc < 0) {
 		if (rc == -ENOENT)
 			rc = err_set_kind(e, ERR_NOT_FOUND, rc,
-				"'%s' does not exist", s->remote->label);
+				"'%s' does not exist", s->route->label);
 		else if (e)
 			*e = c.err;
 	} else {
@@ -249,7 +251,7 @@ static int ask_size(struct http_source *s, struct err *e)
 			rc = err_set_kind(e, ERR_FAILED, -EPROTO,
 				"'%s' is empty or its server does not say how "
 				"large it is",
-				s->remote->label);
+				s->route->label);
 	}
 	bc_call_fini(&c);
 	s->src.size = size;
@@ -268,14 +270,19 @@ int bc_http_source_open(struct bc_net *net, const struct bc_registry_options *o,
 			"'%s' is not an http(s) URL without user names",
 			bc_url_redact(url, shown, sizeof(shown)));
 	s = mem_zalloc(sizeof(*s));
-	if (!s)
+	if (s)
+		s->own = mem_zalloc(sizeof(*s->own));
+	if (!s || !s->own) {
+		mem_free(s);
 		return err_set(e, -ENOMEM, "out of memory");
+	}
+	bc_route_init(s->own, net);
 	pthread_mutex_init(&s->lock, NULL);
 	s->src.ops = &source_ops;
 	s->src.size = size == BC_SIZE_UNKNOWN ? 0 : size;
-	s->remote = &s->own;
+	s->route = s->own;
 	s->offline_ms = o ? o->offline_ms : 0;
-	rc = own_init(s, net, url, o, e);
+	rc = own_init(s, url, o, e);
 	if (rc == 0 && size == 0)
 		rc = ask_size(s, e);
 	if (rc < 0) {

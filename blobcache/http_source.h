@@ -6,8 +6,8 @@
 #include "blobcache/source.h"
 
 /*
- * A source for path at remote, which is borrowed. 0 or -ENOMEM; then nothing is
- * taken.
+ * A source for path along route, which is borrowed. 0 or -ENOMEM; then nothing
+ * is taken.
  */
-int bc_remote_source(struct bc_remote *remote, const char *path, uint64_t size,
+int bc_route_source(struct bc_route *route, const char *path, uint64_t size,
 	uint32_t offline_ms, struct bc_source **ret);

@@ -38,7 +38,7 @@ int bc_net_ensure(struct bc_net *n);
 
 /* TLS and address choices of one host; shared by its transfers, borrowed. */
 struct bc_net_tls {
-	const char *ca_file;   /* NULL: the system's */
+	const char *ca_pem;    /* PEM certificates; NULL: the system's */
 	const char *cert_file; /* client certificate, NULL: none */
 	const char *key_file;
 	bool insecure; /* do not verify */

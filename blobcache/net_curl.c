@@ -108,7 +108,7 @@ static int set_connection(struct net_job *j)
 {
 	const struct bc_transfer *t = j->t;
 	const struct bc_net_tls *tls = t->tls;
-	const char *ca = tls && tls->ca_file ? tls->ca_file : j->net->ca_file;
+	struct curl_blob ca = {.flags = CURL_BLOB_NOCOPY};
 
 	SET(CURLOPT_CONNECTTIMEOUT_MS,
 		(long)(t->connect_timeout_ms ? t->connect_timeout_ms
@@ -125,8 +125,13 @@ static int set_connection(struct net_job *j)
 	(void)curl_easy_setopt(
 		j->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
 	SET(CURLOPT_PIPEWAIT, 1L);
-	if (ca)
-		SET(CURLOPT_CAINFO, ca);
+	if (tls && tls->ca_pem) {
+		ca.data = (void *)tls->ca_pem; /* it is only read */
+		ca.len = strlen(tls->ca_pem);
+		SET(CURLOPT_CAINFO_BLOB, &ca);
+	} else if (j->net->ca_file) {
+		SET(CURLOPT_CAINFO, j->net->ca_file);
+	}
 	if (tls && tls->cert_file)
 		SET(CURLOPT_SSLCERT, tls->cert_file);
 	if (tls && tls->key_file)

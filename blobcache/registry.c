@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "blobcache/registries.h"
 #include "blobcache/registry_int.h"
 #include "blobcache/tls_dir.h"
 #include "blobcache/url.h"
@@ -60,35 +61,63 @@ static bool is_repository(const char *s)
 	       !strstr(s, "//") && !strstr(s, "..") && s[strlen(s) - 1] != '/';
 }
 
+/* The API of repository at host. */
+static int add_remote(struct bc_registry *r, const struct bc_endpoint *p,
+	const struct bc_registry_options *o, struct err *e)
+{
+	struct bc_remote *m = &r->route.remotes[r->route.count++];
+	bool is_plain_http = o && o->plain_http && !p->is_mirror;
+	const char *cert_dir = o && !p->is_mirror ? o->cert_dir : NULL;
+	int rc;
+
+	if (!is_host(p->host) || !is_repository(p->repository))
+		return err_set(e, -EINVAL,
+			"'%s/%s', where registries.conf leads, is no "
+			"repository",
+			p->host, p->repository);
+	m->is_mirror = p->is_mirror;
+	m->digests_only = p->digests_only;
+	m->scheme = is_plain_http ? BC_SCHEME_HTTP
+	            : p->is_insecure || bc_url_is_loopback(p->host)
+	                    ? BC_SCHEME_PROBE
+	                    : BC_SCHEME_HTTPS;
+	m->host = mem_strdup(p->host);
+	m->prefix = mem_printf("/v2/%s", p->repository);
+	m->query = p->ns ? mem_printf("ns=%s", p->ns) : NULL;
+	if (!m->host || !m->prefix || (p->ns && !m->query))
+		return err_set(e, -ENOMEM, "out of memory");
+	if (m->scheme != BC_SCHEME_HTTP) {
+		rc = bc_tls_dir_find(cert_dir, p->host, &m->tls, e);
+		if (rc < 0)
+			return rc;
+	}
+	m->tls.insecure = p->is_insecure;
+	if (bc_auth_create(r->route.net, p->host, p->repository,
+		    o ? o->authfile : NULL, &m->tls, &m->auth) < 0)
+		return err_set(e, -ENOMEM, "out of memory");
+	return 0;
+}
+
 static int fill(struct bc_registry *r, struct bc_net *net,
 	const struct bc_registry_options *o, const char *host,
 	const char *repository, struct err *e)
 {
-	struct bc_remote *m = &r->remote;
+	const char *reference = o && o->reference ? o->reference : "@";
+	struct bc_endpoints places;
 	int rc;
 
-	m->net = net;
-	bc_remote_init(m);
-	if (o && o->plain_http)
-		m->scheme = BC_SCHEME_HTTP;
-	else
-		m->scheme = bc_url_is_loopback(host) ? BC_SCHEME_PROBE
-		                                     : BC_SCHEME_HTTPS;
+	bc_route_init(&r->route, net);
 	r->offline_ms = o ? o->offline_ms : 0;
-	m->host = mem_strdup(host);
-	m->label = mem_printf("%s/%s", host, repository);
-	r->repository = mem_strdup(repository);
-	if (!m->host || !m->label || !r->repository)
+	r->route.label = mem_printf("%s/%s", host, repository);
+	if (!r->route.label)
 		return err_set(e, -ENOMEM, "out of memory");
-	if (m->scheme != BC_SCHEME_HTTP) {
-		rc = bc_tls_dir_find(o ? o->cert_dir : NULL, host, &m->tls, e);
-		if (rc < 0)
-			return rc;
-	}
-	if (bc_auth_create(net, host, repository, o ? o->authfile : NULL,
-		    &m->tls, &m->auth) < 0)
-		return err_set(e, -ENOMEM, "out of memory");
-	return 0;
+	rc = bc_registries_find(host, repository, reference, &places, e);
+	if (rc < 0)
+		return rc;
+	for (unsigned i = 0; rc == 0 && i < places.count; i++)
+		rc = add_remote(r, &places.list[i], o, e);
+	bc_endpoints_fini(&places);
+	return rc;
 }
 
 int bc_registry_open(struct bc_net *net, const struct bc_registry_options *o,
@@ -120,8 +149,7 @@ void bc_registry_close(struct bc_registry *r)
 {
 	if (!r)
 		return;
-	bc_remote_fini(&r->remote);
-	mem_free(r->repository);
+	bc_route_fini(&r->route);
 	mem_free(r);
 }
 
@@ -129,15 +157,17 @@ void bc_registry_close(struct bc_registry *r)
 
 /* A manifest call for reference, a tag or a digest. */
 static int run_manifest(struct bc_registry *r, const char *method,
-	const char *reference, struct buf *body, struct bc_call *c)
+	const char *reference, uint32_t distrusted, struct buf *body,
+	struct bc_call *c)
 {
-	CLEANUP_FREE char *path =
-		mem_printf("/v2/%s/manifests/%s", r->repository, reference);
+	CLEANUP_FREE char *path = mem_printf("/manifests/%s", reference);
 
 	*c = (struct bc_call){
-		.remote = &r->remote,
+		.route = &r->route,
 		.method = method,
 		.path = path,
+		.is_tag = !strchr(reference, ':'),
+		.distrusted = distrusted,
 		.accept = accept_manifests,
 		.grow = body,
 		.patience_ms =
@@ -159,7 +189,7 @@ static int no_such_tag(
 	struct bc_registry *r, const char *reference, struct err *e)
 {
 	return err_set_kind(e, ERR_NOT_FOUND, -ENOENT, "'%s' has no tag '%s'",
-		r->remote.label, reference);
+		r->route.label, reference);
 }
 
 /* Ask for the manifest itself and hash it. */
@@ -171,14 +201,14 @@ static int resolve_by_get(struct bc_registry *r, const char *reference,
 	int rc;
 
 	buf_init(&body, MAX_MANIFEST);
-	rc = run_manifest(r, "GET", reference, &body, &c);
+	rc = run_manifest(r, "GET", reference, 0, &body, &c);
 	if (rc == -ENOENT)
 		rc = no_such_tag(r, reference, e);
 	else if (rc < 0)
 		rc = pass_on(&c, e);
 	else if (digest_of(DIGEST_SHA256, body.data, body.len, ret) < 0)
 		rc = err_set(e, -EIO, "cannot hash the manifest of '%s'",
-			r->remote.label);
+			r->route.label);
 	bc_call_fini(&c);
 	buf_fini(&body);
 	return rc;
@@ -195,7 +225,7 @@ int bc_registry_resolve(struct bc_registry *r, const char *reference,
 		    reference, MAX_REFERENCE, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_.-"))
 		return err_set_kind(
 			e, ERR_USAGE, -EINVAL, "'%s' is not a tag", reference);
-	rc = run_manifest(r, "HEAD", reference, NULL, &c);
+	rc = run_manifest(r, "HEAD", reference, 0, NULL, &c);
 	is_known = rc == 0 && c.t.digest &&
 	           digest_parse(c.t.digest, strlen(c.t.digest), ret) == 0;
 	if (rc == -ENOENT)
@@ -221,7 +251,7 @@ static int take_manifest(struct bc_registry *r, const struct digest *d,
 	if (rc < 0)
 		return err_set(e, rc,
 			"the manifest that '%s' sent has not the digest '%s'",
-			r->remote.label, digest_text(d, text));
+			r->route.label, digest_text(d, text));
 	out->len = 0;
 	if (buf_append(out, body->data, body->len) < 0)
 		return err_set(e, -ENOMEM, "out of memory");
@@ -229,8 +259,9 @@ static int take_manifest(struct bc_registry *r, const struct digest *d,
 	return 0;
 }
 
-int bc_registry_manifest(struct bc_registry *r, const struct digest *d,
-	struct buf *out, char *ret_type, struct err *e)
+/* From one who is not distrusted, if there is anybody. */
+static int get_manifest(struct bc_registry *r, const struct digest *d,
+	uint32_t *distrusted, struct buf *out, char *ret_type, struct err *e)
 {
 	char text[DIGEST_MAX_TEXT];
 	struct bc_call c;
@@ -238,16 +269,30 @@ int bc_registry_manifest(struct bc_registry *r, const struct digest *d,
 	int rc;
 
 	buf_init(&body, MAX_MANIFEST);
-	rc = run_manifest(r, "GET", digest_text(d, text), &body, &c);
+	rc = run_manifest(
+		r, "GET", digest_text(d, text), *distrusted, &body, &c);
+	*distrusted |= 1u << c.at;
 	if (rc == 0)
 		rc = take_manifest(r, d, &c, &body, out, ret_type, e);
 	else if (rc == -ENOENT)
 		rc = err_set_kind(e, ERR_NOT_FOUND, rc,
-			"'%s' has no manifest '%s'", r->remote.label, text);
+			"'%s' has no manifest '%s'", r->route.label, text);
 	else
 		rc = pass_on(&c, e);
 	bc_call_fini(&c);
 	buf_fini(&body);
+	return rc;
+}
+
+int bc_registry_manifest(struct bc_registry *r, const struct digest *d,
+	struct buf *out, char *ret_type, struct err *e)
+{
+	uint32_t distrusted = 0;
+	int rc = -EBADMSG;
+
+	/* Who lies is not asked first the next time. */
+	for (unsigned i = 0; rc == -EBADMSG && i < r->route.count; i++)
+		rc = get_manifest(r, d, &distrusted, out, ret_type, e);
 	return rc;
 }
 
@@ -262,16 +307,16 @@ static int take_blob(struct bc_registry *r, const struct digest *d,
 		return err_set(e, -EPROTO,
 			"blob '%s' of '%s' is shorter than "
 			"its descriptor says",
-			digest_text(d, text), r->remote.label);
+			digest_text(d, text), r->route.label);
 	if (digest_check(d, out->data, c->len) < 0)
 		return err_set(e, -EBADMSG,
 			"what '%s' sent for blob '%s' has another digest",
-			r->remote.label, digest_text(d, text));
+			r->route.label, digest_text(d, text));
 	return 0;
 }
 
-int bc_registry_blob(struct bc_registry *r, const struct digest *d,
-	uint64_t size, struct buf *out, struct err *e)
+static int get_blob(struct bc_registry *r, const struct digest *d,
+	uint64_t size, uint32_t *distrusted, struct buf *out, struct err *e)
 {
 	CLEANUP_FREE char *path = NULL;
 	char text[DIGEST_MAX_TEXT];
@@ -284,28 +329,42 @@ int bc_registry_blob(struct bc_registry *r, const struct digest *d,
 			"blob '%s' is larger than the %u MiB allowed here",
 			text, MAX_SMALL_BLOB >> 20);
 	out->len = 0;
-	path = mem_printf("/v2/%s/blobs/%s", r->repository, text);
+	path = mem_printf("/blobs/%s", text);
 	if (!path || buf_reserve(out, size + 1) < 0)
 		return err_set(e, -ENOMEM, "out of memory");
 	c = (struct bc_call){
-		.remote = &r->remote,
+		.route = &r->route,
 		.method = "GET",
 		.path = path,
+		.distrusted = *distrusted,
 		.buf = out->data,
 		.len = size,
 		.patience_ms =
 			(uint32_t)min_u64(r->offline_ms, BC_COLD_PATIENCE_MS),
 	};
 	rc = bc_call_run(&c);
+	*distrusted |= 1u << c.at;
 	if (rc == 0)
 		rc = take_blob(r, d, &c, out, e);
 	else if (rc == -ENOENT)
 		rc = err_set_kind(e, ERR_NOT_FOUND, rc, "'%s' has no blob '%s'",
-			r->remote.label, text);
+			r->route.label, text);
 	else
 		rc = pass_on(&c, e);
 	if (rc == 0)
 		out->len = size;
 	bc_call_fini(&c);
+	return rc;
+}
+
+int bc_registry_blob(struct bc_registry *r, const struct digest *d,
+	uint64_t size, struct buf *out, struct err *e)
+{
+	uint32_t distrusted = 0;
+	int rc = -EBADMSG;
+
+	for (unsigned i = 0;
+		(rc == -EBADMSG || rc == -EPROTO) && i < r->route.count; i++)
+		rc = get_blob(r, d, size, &distrusted, out, e);
 	return rc;
 }

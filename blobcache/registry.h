@@ -18,15 +18,22 @@ struct bc_registry;
 
 struct bc_registry_options {
 	const char *authfile; /* NULL: the usual places */
-	const char *cert_dir; /* NULL: certs.d of containers and Docker */
-	bool plain_http;      /* loopback hosts may without being asked */
-	uint32_t offline_ms;  /* how long a read waits for a dead network;
-	                         UINT32_MAX: for ever, 0: not at all */
+	/* Not for mirrors. NULL: certs.d of containers and Docker. */
+	const char *cert_dir;
+	bool plain_http; /* not for mirrors; loopback may without being asked */
+	/*
+	 * ":TAG" or "@DIGEST", as registries.conf wants to know it; NULL: a
+	 * digest.
+	 */
+	const char *reference;
+	uint32_t offline_ms; /* how long a read waits for a dead network;
+	                        UINT32_MAX: for ever, 0: not at all */
 };
 
 /*
- * Address a repository ("127.0.0.1:5000", "library/debian"). Asks nothing of
- * the network yet. Strings are copied. INIT_ONLY.
+ * Address a repository ("127.0.0.1:5000", "library/debian"), and its mirrors by
+ * registries.conf. Asks nothing of the network yet. Strings are copied. Also
+ * -EACCES with ERR_REFUSED: registries.conf blocks it. INIT_ONLY, BLOCKING.
  */
 int bc_registry_open(struct bc_net *net, const struct bc_registry_options *o,
 	const char *host, const char *repository, struct bc_registry **ret,

@@ -6,7 +6,6 @@
 #include "blobcache/registry.h"
 
 struct bc_registry {
-	struct bc_remote remote;
-	char *repository; /* owned */
+	struct bc_route route;
 	uint32_t offline_ms;
 };

@@ -16,10 +16,9 @@ int bc_registry_source(struct bc_registry *r, const struct digest *d,
 	if (size == 0)
 		return err_set(
 			e, -EPROTO, "blob '%s' is empty", digest_text(d, text));
-	path = mem_printf(
-		"/v2/%s/blobs/%s", r->repository, digest_text(d, text));
-	if (!path || bc_remote_source(
-			     &r->remote, path, size, r->offline_ms, ret) < 0)
+	path = mem_printf("/blobs/%s", digest_text(d, text));
+	if (!path ||
+		bc_route_source(&r->route, path, size, r->offline_ms, ret) < 0)
 		return err_set(e, -ENOMEM, "out of memory");
 	return 0;
 }

@@ -23,6 +23,9 @@ struct bc_fetch {
 	size_t len;        /* > 0 */
 	uint8_t *buf;      /* borrowed until done */
 	enum rt_class cls; /* ANY_THREAD to raise through bc_source_promote */
+	/* The last answer to this fetch was wrong: ask somebody else, if there
+	 * is anybody. */
+	bool is_again;
 	struct rt_worker *worker; /* done runs here */
 	void (*done)(struct bc_fetch *f);
 	/*
@@ -33,6 +36,7 @@ struct bc_fetch {
 	/* private to the source */
 	struct rt_task task;
 	void *priv;
+	uint32_t via; /* who has answered, also for is_again */
 };
 
 struct bc_source_ops {

@@ -4,14 +4,17 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "blobcache/home.h"
+#include "runtime/base/buf.h"
 #include "runtime/base/cleanup.h"
 #include "runtime/base/mem.h"
 
 #define MAX_ENTRIES 1000
+#define MAX_PEM (4u << 20)
 
 static bool has_suffix(const char *s, const char *suffix)
 {
@@ -35,17 +38,44 @@ static int keep_first(const char **to, const char *name)
 	return 0;
 }
 
-static int scan(DIR *d, struct bc_net_tls *t)
+/* What dir/name holds goes to pem, with a line end. */
+static int add_authority(
+	struct buf *pem, const char *dir, const char *name, struct err *e)
+{
+	CLEANUP_FREE char *path = mem_printf("%s/%s", dir, name);
+	struct buf one;
+	int rc;
+
+	buf_init(&one, MAX_PEM);
+	rc = path ? buf_read_file(&one, AT_FDCWD, path) : -ENOMEM;
+	if (rc == 0)
+		rc = buf_append(pem, one.data ? (char *)one.data : "", one.len);
+	if (rc == 0)
+		rc = buf_append(pem, "\n", 1);
+	buf_fini(&one);
+	if (rc < 0 && rc != -ENOMEM)
+		(void)err_sys(e, rc, "cannot read '%s'", path);
+	return rc;
+}
+
+static int scan(DIR *d, const char *dir, struct bc_net_tls *t, struct err *e)
 {
 	struct dirent *de;
+	struct buf pem;
 	int rc = 0, n = 0;
 
+	buf_init(&pem, MAX_PEM);
 	while (rc == 0 && n++ < MAX_ENTRIES && (de = readdir(d))) {
 		if (has_suffix(de->d_name, ".crt"))
-			rc = keep_first(&t->ca_file, de->d_name);
+			rc = add_authority(&pem, dir, de->d_name, e);
 		else if (has_suffix(de->d_name, ".cert"))
 			rc = keep_first(&t->cert_file, de->d_name);
 	}
+	if (rc == 0 && pem.len > 0) {
+		t->ca_pem = mem_strndup((char *)pem.data, pem.len);
+		rc = t->ca_pem ? 0 : -ENOMEM;
+	}
+	buf_fini(&pem);
 	return rc;
 }
 
@@ -61,9 +91,9 @@ static int make_path(const char *dir, const char **name)
 	return full ? 0 : -ENOMEM;
 }
 
-static void tls_free(struct bc_net_tls *t)
+void bc_tls_fini(struct bc_net_tls *t)
 {
-	mem_free((char *)t->ca_file);
+	mem_free((char *)t->ca_pem);
 	mem_free((char *)t->cert_file);
 	mem_free((char *)t->key_file);
 	*t = (struct bc_net_tls){0};
@@ -97,15 +127,14 @@ static int look(const char *dir, struct bc_net_tls *ret, struct err *e)
 	if (!d)
 		return err_sys(e, errno == EACCES ? -EACCES : -ENOENT,
 			"cannot read certificate directory '%s'", dir);
-	rc = scan(d, &t);
+	rc = scan(d, dir, &t, e);
 	(void)closedir(d); /* it was only read */
-	if (rc == 0 && (make_path(dir, &t.ca_file) < 0 ||
-			       make_path(dir, &t.cert_file) < 0))
-		rc = -ENOMEM;
+	if (rc == 0)
+		rc = make_path(dir, &t.cert_file);
 	if (rc == 0)
 		rc = find_key(&t, e);
 	if (rc < 0) {
-		tls_free(&t);
+		bc_tls_fini(&t);
 		return rc == -ENOMEM ? err_set(e, rc, "out of memory") : rc;
 	}
 	*ret = t;

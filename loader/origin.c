@@ -66,10 +66,12 @@ int ld_origin_open_registry(const struct ld_ref *r,
 	const struct ld_image_options *o, struct bc_net *net,
 	struct ld_origin **ret, struct err *e)
 {
+	char text[DIGEST_MAX_TEXT], reference[LD_TAG_LEN + DIGEST_MAX_TEXT];
 	struct bc_registry_options ro = {
 		.authfile = o->authfile,
 		.cert_dir = o->cert_dir,
 		.plain_http = o->plain_http,
+		.reference = reference,
 		.offline_ms = o->offline_ms,
 	};
 	struct from_registry *f = mem_zalloc(sizeof(*f));
@@ -79,6 +81,11 @@ int ld_origin_open_registry(const struct ld_ref *r,
 		return err_set(e, -ENOMEM, "out of memory");
 	f->origin.ops = &registry_ops;
 	memcpy(f->reference, r->tag, sizeof(f->reference));
+	if (r->digest.algo != DIGEST_NONE)
+		(void)snprintf(reference, sizeof(reference), "@%s",
+			digest_text(&r->digest, text));
+	else
+		(void)snprintf(reference, sizeof(reference), ":%s", r->tag);
 	err = bc_registry_open(
 		net, &ro, r->host, r->repository, &f->registry, e);
 	if (err < 0) {

@@ -82,11 +82,13 @@ class Server:
 
 
 class Registry(Server):
-    """docker-registry; htpasswd is "user:password" lines made by htpasswd -B."""
+    """docker-registry; htpasswd is "user:password" lines made by htpasswd -B,
+    proxy_of the host of a registry that it fetches from."""
 
-    def __init__(self, folder, htpasswd=None):
+    def __init__(self, folder, htpasswd=None, proxy_of=None):
         super().__init__(folder)
         self.htpasswd = htpasswd
+        self.proxy_of = proxy_of
 
     def command(self):
         auth = ""
@@ -94,6 +96,8 @@ class Registry(Server):
             with open(f"{self.folder}/htpasswd", "w", encoding="utf-8") as f:
                 f.write(self.htpasswd)
             auth = f"auth: {{htpasswd: {{realm: test, path: {self.folder}/htpasswd}}}}\n"
+        if self.proxy_of:
+            auth += f"proxy: {{remoteurl: 'http://{self.proxy_of}'}}\n"
         with open(f"{self.folder}/config.yml", "w", encoding="utf-8") as f:
             f.write("version: 0.1\nlog: {level: info}\n"
                     f"storage: {{filesystem: {{rootdirectory: {self.folder}/data}}}}\n"
@@ -102,11 +106,12 @@ class Registry(Server):
 
 
 class Nginx(Server):
-    """nginx serving the files below a folder."""
+    """nginx serving the files below a folder, or as site (text) says."""
 
-    def __init__(self, folder, root):
+    def __init__(self, folder, root=None, site=None):
         super().__init__(folder)
-        self.root = root
+        self.site = site or f"root {root};"
+        self.more = ""
 
     def command(self):
         with open(f"{self.folder}/nginx.conf", "w", encoding="utf-8") as f:
@@ -116,7 +121,7 @@ class Nginx(Server):
                     f"client_body_temp_path {self.folder}/b; proxy_temp_path {self.folder}/p;"
                     f"fastcgi_temp_path {self.folder}/f; uwsgi_temp_path {self.folder}/u;"
                     f"scgi_temp_path {self.folder}/s;"
-                    f"server {{ listen {self.host}; root {self.root}; }} }}")
+                    f"{self.more} server {{ listen {self.host}; {self.site} }} }}")
         return ["nginx", "-e", f"{self.folder}/error.log", "-c", f"{self.folder}/nginx.conf"]
 
 

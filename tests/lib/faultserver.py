@@ -33,7 +33,8 @@ that exact path, after which it is served properly:
                           it sees an Authorization header
     /v2/NAME/...          a registry; NAME says who may read: open, basic,
                           bearer, identity; signed-bearer redirects to the
-                          store, hop-bearer to itself with "?hop"
+                          store, hop-bearer to itself with "?hop"; liar-open
+                          sends other bytes, absent has nothing, busy is busy
 
     /token                the token server of bearer and identity
     /_expire/CODE         signed URLs made until now answer with CODE
@@ -245,7 +246,11 @@ class Handler(BaseHTTPRequestHandler):
         auth = self.headers.get("Authorization")
         if name == "basic":
             good = auth == USER
-        elif name == "open":
+        elif name == "absent":
+            return self.simple(404, body=b"{}")
+        elif name == "busy":
+            return self.simple(503, [("Retry-After", "30")])
+        elif name in ("open", "liar-open"):
             good = True
         else:
             good = auth == "Bearer " + self.token_text()
@@ -253,6 +258,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.challenge(name)
         if name.startswith("signed"):
             return self.do_signed()
+        if name == "liar-open":
+            return self.wfile.write(self.begin_range()[::-1])
         if name.startswith("hop") and not self.path.endswith("?hop"):
             return self.redirect(self.path + "?hop")
         self.ok()
