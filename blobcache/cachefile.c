@@ -356,6 +356,33 @@ static int open_writable(struct bc_cachefile *c, const char *dir_path)
 	return bc_guard_is_broken(c->guard) ? -EIO : 0;
 }
 
+int cachefile_open_dir(struct bc_store *s, int dir, const struct bc_map *map,
+	struct bc_cachefile *ret)
+{
+	struct bc_cachefile *c = ret;
+	int r;
+
+	*c = (struct bc_cachefile){.data.fd = -1,
+		.ready_fd = -1,
+		.guard = -1,
+		.map = map,
+		.store = s,
+		.read_only = s->read_only};
+	r = -pthread_mutex_init(&c->lock, NULL);
+	if (r < 0)
+		return r;
+	if (s->read_only) {
+		r = open_read_only(c, dir);
+	} else {
+		r = flock(dir, LOCK_EX) < 0 ? -errno : cachefile_attach(c, dir);
+		if (r == 0 && !bc_ready_is_boot(&c->bits, s->boot_id))
+			bc_ready_new_boot(&c->bits, s->boot_id);
+	}
+	if (r < 0)
+		bc_cachefile_close(c);
+	return r;
+}
+
 int bc_cachefile_open(struct bc_store *s, const struct digest *blob,
 	const struct bc_map *map, struct bc_cachefile *ret, struct err *e)
 {

@@ -209,16 +209,9 @@ static int evict_open(struct bc_store *s, int dir, bool in_use,
 	r = bc_map_open(dir, "map", NULL, &v.map, NULL);
 	if (r < 0)
 		return r;
-	v.c = (struct bc_cachefile){.data.fd = -1,
-		.ready_fd = -1,
-		.guard = -1,
-		.map = &v.map,
-		.store = s};
-	r = -pthread_mutex_init(&v.c.lock, NULL);
+	r = cachefile_open_dir(s, dir, &v.map, &v.c);
 	if (r == 0) {
-		r = cachefile_attach(&v.c, dir);
-		if (r == 0)
-			r = evict_runs(&v, dir, runs, n, ret_freed);
+		r = evict_runs(&v, dir, runs, n, ret_freed);
 		bc_cachefile_close(&v.c);
 	}
 	bc_map_close(&v.map);

@@ -228,18 +228,59 @@ void bc_inventory_fini(struct bc_inventory *i)
 	i->count = i->cap = 0;
 }
 
+/* ---- other digests ---- */
+
+struct digests {
+	struct bc_store *store;
+	char algo[16];
+	int (*each)(void *arg, const struct digest *d);
+	void *arg;
+};
+
+static int visit_digest(void *arg, const char *path, const char *name)
+{
+	struct digests *w = arg;
+	struct digest d;
+
+	return digest_of_path(w->algo, name, &d) ? w->each(w->arg, &d) : 0;
+}
+
+static int visit_digests(void *arg, const char *path, const char *name)
+{
+	struct digests *w = arg;
+	int n = snprintf(w->algo, sizeof(w->algo), "%s", name);
+
+	if (n < 0 || (size_t)n >= sizeof(w->algo))
+		return 0;
+	return each_entry(w->store, path, visit_digest, w);
+}
+
+int bc_inventory_digests(struct bc_store *s, const char *top,
+	int (*each)(void *arg, const struct digest *d), void *arg)
+{
+	struct digests w = {.store = s, .each = each, .arg = arg};
+
+	return each_entry(s, top, visit_digests, &w);
+}
+
 /* ---- everything ---- */
 
 int bc_store_usage(struct bc_store *s, uint64_t *ret, struct err *e)
 {
-	char top[32];
+	return bc_store_usage_of(s, ".", ret, e);
+}
+
+int bc_store_usage_of(
+	struct bc_store *s, const char *sub, uint64_t *ret, struct err *e)
+{
+	char top[32 + STORE_MAX_REL];
 	char *paths[] = {top, NULL};
 	uint64_t sum = 0;
 	FTSENT *at;
 	FTS *fts;
 
 	/* the directory itself, wherever we are now */
-	(void)snprintf(top, sizeof(top), "/proc/self/fd/%d/.", s->dirfd);
+	(void)snprintf(top, sizeof(top), "/proc/self/fd/%d/%s", s->dirfd, sub);
 	fts = fts_open(paths, FTS_PHYSICAL | FTS_NOCHDIR | FTS_XDEV, NULL);
 	if (!fts)
 		return err_sys(e, -errno, "cannot look through the cache '%s'",

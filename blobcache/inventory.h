@@ -48,8 +48,18 @@ int bc_inventory_walk(struct bc_store *s,
 		const struct bc_ready *bits),
 	void *arg);
 
+/*
+ * Calls each for every digest that has a directory <top>/<algo>/<hex>; ends
+ * when it is negative. 0, -errno or each's. BLOCKING.
+ */
+int bc_inventory_digests(struct bc_store *s, const char *top,
+	int (*each)(void *arg, const struct digest *d), void *arg);
+
 /* Bytes on the disk of everything in the cache directory. BLOCKING. */
 int bc_store_usage(struct bc_store *s, uint64_t *ret, struct err *e);
+/* The same for what is below top, a directory in it. BLOCKING. */
+int bc_store_usage_of(
+	struct bc_store *s, const char *top, uint64_t *ret, struct err *e);
 
 /* ---- pins ---- */
 

@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fts.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -426,5 +427,46 @@ int bc_store_get(
 	r = rel_is_ok(rel) ? buf_read_file(out, s->dirfd, rel) : -EINVAL;
 	if (r < 0)
 		return err_sys(e, r, "cannot read '%s/%s'", s->path, rel);
+	return 0;
+}
+
+static int remove_tree(struct bc_store *s, const char *rel)
+{
+	char top[32 + STORE_MAX_REL];
+	char *paths[] = {top, NULL};
+	FTSENT *at;
+	FTS *fts;
+	int r = 0;
+
+	(void)snprintf(top, sizeof(top), "/proc/self/fd/%d/%s", s->dirfd,
+		rel); /* fits */
+	fts = fts_open(paths, FTS_PHYSICAL | FTS_NOCHDIR | FTS_XDEV, NULL);
+	if (!fts)
+		return -errno;
+	while (r == 0 && (at = fts_read(fts)) != NULL) {
+		if (at->fts_info == FTS_D || at->fts_info == FTS_DC)
+			continue; /* on the way back */
+		if (at->fts_info == FTS_NS || at->fts_info == FTS_DNR)
+			r = at->fts_errno == ENOENT ? 0 : -at->fts_errno;
+		else if (unlinkat(AT_FDCWD, at->fts_accpath,
+				 at->fts_info == FTS_DP ? AT_REMOVEDIR : 0) <
+				 0 &&
+			 errno != ENOENT)
+			r = -errno;
+	}
+	(void)fts_close(fts); /* only walked */
+	return r;
+}
+
+int bc_store_remove(struct bc_store *s, const char *rel, struct err *e)
+{
+	int r;
+
+	if (s->read_only)
+		r = -EROFS;
+	else
+		r = rel_is_ok(rel) ? remove_tree(s, rel) : -EINVAL;
+	if (r < 0)
+		return err_sys(e, r, "cannot remove '%s/%s'", s->path, rel);
 	return 0;
 }

@@ -46,6 +46,12 @@ int bc_store_get(
 	struct bc_store *s, const char *rel, struct buf *out, struct err *e);
 
 /*
+ * Remove a file, or a directory with all that is in it; fine if it is not
+ * there. Who has them open keeps them. -EINVAL, -EROFS, -errno. BLOCKING.
+ */
+int bc_store_remove(struct bc_store *s, const char *rel, struct err *e);
+
+/*
  * The map of a blob, as a cache file keeps it: opened by its id, or kept before
  * any cache file is. 0, -ENOENT, -EBADMSG, -EPROTO, -errno. BLOCKING.
  */

@@ -62,3 +62,10 @@ bool store_is_over(const struct bc_store *s);
  * and map the bits. 0, -ENOENT, -EPROTO (they do not) or -errno. BLOCKING.
  */
 int cachefile_attach(struct bc_cachefile *c, int dir);
+/*
+ * The cache file in the directory dir as it is: nothing is made or mended. The
+ * lock on dir is held from then on. 0, -ENOENT, -EPROTO, -errno; to be closed
+ * by bc_cachefile_close on success. BLOCKING.
+ */
+int cachefile_open_dir(struct bc_store *s, int dir, const struct bc_map *map,
+	struct bc_cachefile *ret);

@@ -299,7 +299,9 @@ static bool is_mount_helper(const char *argv0)
 
 int ld_cli_parse(int argc, char **argv, struct ld_cli *ret, struct err *e)
 {
-	struct ld_cli c = {.offline_ms = UINT32_MAX};
+	struct ld_cli c = {.cache_size = UINT64_MAX,
+		.size = UINT64_MAX,
+		.offline_ms = UINT32_MAX};
 	struct args a = {.argc = argc, .argv = argv, .next = 1, .cli = &c};
 	int err;
 

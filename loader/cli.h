@@ -22,13 +22,16 @@ enum ld_cmd {
 	LD_CMD_UMOUNT = 2,
 	LD_CMD_STATUS = 4,
 	LD_CMD_INSPECT = 8,
+	LD_CMD_FETCH = 16,
+	LD_CMD_CHECK = 32,
+	LD_CMD_CACHE = 64,
 };
 
 /* Ways into the kernel; driver.h. */
 enum ld_driver { LD_DRIVER_AUTO, LD_DRIVER_FUSE, LD_DRIVER_EROFS };
 
 #define LD_CLI_MAX_OPTION 4352 /* of one option in -o, with the NUL */
-#define LD_CLI_MAX_ARGS 2
+#define LD_CLI_MAX_ARGS 64
 
 /* What was asked for. Strings are owned, paths absolute. */
 struct ld_cli {
@@ -47,6 +50,10 @@ struct ld_cli {
 	char *prefetch_from;    /* recorded:FILE */
 	uint64_t prefetch_rate; /* bytes per second; 0: no limit */
 	char *record;
+	bool wait, all;
+	uint64_t cache_size;   /* UINT64_MAX: no limit */
+	uint64_t size;         /* of cache prune; UINT64_MAX: not said */
+	uint64_t older_s;      /* the same; 0: not said */
 	struct buf mount_opts; /* of -o, ours taken out; NUL-terminated */
 	char *args[LD_CLI_MAX_ARGS];
 	size_t arg_count;
@@ -79,8 +86,7 @@ extern const struct ld_cli_command ld_cli_commands[];
 
 /*
  * Parse; argv[0] ending in "mount.sluice" follows mount(8)'s helper protocol.
- * -EINVAL with ERR_USAGE, -EOPNOTSUPP with ERR_UNSUPPORTED for values that are
- * valid but not built yet, -ENOMEM. On failure *ret is empty but for
+ * -EINVAL with ERR_USAGE, -ENOMEM. On failure *ret is empty but for
  * is_mount_helper, which decides the exit code.
  */
 int ld_cli_parse(int argc, char **argv, struct ld_cli *ret, struct err *e);

@@ -1,9 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * The tables of commands and options, how each value is checked, and --help.
- * A value that is part of the command line's promise but not built yet is
- * refused as unsupported, never ignored.
- */
+/* The tables of commands and options, how each value is checked, and --help. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +9,9 @@
 #include "runtime/base/util.h"
 
 #define MOUNT LD_CMD_MOUNT
-#define IMAGES (LD_CMD_MOUNT | LD_CMD_INSPECT)
-#define ALL (LD_CMD_MOUNT | LD_CMD_UMOUNT | LD_CMD_STATUS | LD_CMD_INSPECT)
+#define IMAGES (LD_CMD_MOUNT | LD_CMD_INSPECT | LD_CMD_FETCH | LD_CMD_CHECK)
+#define CACHE LD_CMD_CACHE
+#define ALL (IMAGES | LD_CMD_UMOUNT | LD_CMD_STATUS | CACHE)
 
 #define MAX_WORKERS 256
 #define MAX_OFFLINE_S 86400
@@ -24,12 +21,6 @@ static int bad_value(
 {
 	return err_set_kind(e, ERR_USAGE, -EINVAL, "--%s takes %s, not '%.60s'",
 		option, want, value);
-}
-
-static int not_yet(const char *option, const char *value, struct err *e)
-{
-	return err_set_kind(e, ERR_UNSUPPORTED, -EOPNOTSUPP,
-		"--%s=%.60s is not supported yet, leave it out", option, value);
 }
 
 static bool is(const char *a, const char *b)
@@ -80,12 +71,24 @@ static bool read_size(const char *s, uint64_t *ret)
 	return true;
 }
 
-/* The same where only the form counts. */
-static bool is_size(const char *s)
+/* A number of days, or with s, m, h, d or w behind it. */
+static bool read_age(const char *s, uint64_t *ret)
 {
+	static const char letters[] = "smhdw";
+	static const uint32_t seconds[] = {1, 60, 3600, 86400, 7 * 86400};
+	size_t n = strspn(s, "0123456789");
+	const char *letter = s[n] ? strchr(letters, s[n]) : letters + 3;
+	char digits[10];
 	uint64_t v;
 
-	return read_size(s, &v);
+	if (n >= sizeof(digits) || !letter || (s[n] && s[n + 1]))
+		return false;
+	memcpy(digits, s, n);
+	digits[n] = '\0';
+	if (!read_number(digits, UINT32_MAX, &v))
+		return false;
+	*ret = v * seconds[letter - letters];
+	return true;
 }
 
 static int set_workers(struct ld_cli *c, const char *value, struct err *e)
@@ -176,9 +179,24 @@ static int set_prefetch_rate(struct ld_cli *c, const char *value, struct err *e)
 
 static int set_cache_size(struct ld_cli *c, const char *value, struct err *e)
 {
-	if (!is_size(value))
+	if (!read_size(value, &c->cache_size))
 		return bad_value("cache-size", value, "a size like 20G", e);
-	return not_yet("cache-size", value, e);
+	return 0;
+}
+
+static int set_size(struct ld_cli *c, const char *value, struct err *e)
+{
+	if (!read_size(value, &c->size))
+		return bad_value("size", value, "a size like 20G", e);
+	return 0;
+}
+
+static int set_older(struct ld_cli *c, const char *value, struct err *e)
+{
+	if (!read_age(value, &c->older_s) || c->older_s == 0)
+		return bad_value(
+			"older", value, "an age like 30d (s, m, h, d or w)", e);
+	return 0;
 }
 
 static int set_offline(struct ld_cli *c, const char *value, struct err *e)
@@ -233,11 +251,13 @@ const struct ld_cli_option ld_cli_options[] = {
 		AT(foreground), false, NULL},
 	{"log", 0, "FILE", MOUNT, "log to FILE instead of syslog", AT(log),
 		true, NULL},
-	{"cache", 0, "DIR", IMAGES,
+	{"cache", 0, "DIR", IMAGES | CACHE,
 		"the cache directory; default: $SLUICE_CACHE, else\n"
 		"/var/cache/sluice (root) or ~/.cache/sluice",
 		AT(cache), true, NULL},
-	{"cache-size", 0, "SIZE", MOUNT, "most bytes that the cache may hold",
+	{"cache-size", 0, "SIZE", MOUNT | LD_CMD_FETCH,
+		"most bytes that the cache may take (20G); what was\n"
+		"not used for longest makes room",
 		0, false, set_cache_size},
 	{"workers", 0, "N", MOUNT, "threads that serve requests", 0, false,
 		set_workers},
@@ -280,8 +300,19 @@ const struct ld_cli_option ld_cli_options[] = {
 		false, set_option},
 	{"lazy", 'l', NULL, LD_CMD_UMOUNT, "detach now, end when unused",
 		AT(lazy), false, NULL},
-	{"json", 0, NULL, LD_CMD_STATUS | LD_CMD_INSPECT,
-		"one JSON object instead of text", AT(json), false, NULL},
+	{"wait", 0, NULL, LD_CMD_FETCH, "of DIR: return when all is there",
+		AT(wait), false, NULL},
+	{"all", 0, NULL, LD_CMD_CHECK | CACHE,
+		"check: also fetch what is missing; prune: everything", AT(all),
+		false, NULL},
+	{"size", 0, "SIZE", CACHE,
+		"prune: until the cache takes no more than SIZE", 0, false,
+		set_size},
+	{"older", 0, "AGE", CACHE,
+		"prune: what was not used for AGE (30d; s, m, h, d, w)", 0,
+		false, set_older},
+	{"json", 0, NULL, LD_CMD_STATUS | LD_CMD_INSPECT | CACHE,
+		"JSON instead of text", AT(json), false, NULL},
 	{"quiet", 'q', NULL, IMAGES, "errors only", AT(quiet), false, NULL},
 	{"verbose", 'v', NULL, IMAGES, "say more", AT(verbose), false, NULL},
 	{"help", 'h', NULL, ALL, "this text", AT(help), false, NULL},
@@ -307,14 +338,85 @@ const struct ld_cli_command ld_cli_commands[] = {
 		"Show the layers of IMAGE, their formats, and whether they can "
 		"be loaded\n"
 		"lazily and why."},
+	{"fetch", LD_CMD_FETCH, "IMAGE|DIR", 1, 1,
+		"the whole image into the cache",
+		"Fetch all of IMAGE into the cache, or have the process that "
+		"serves the mount\n"
+		"at DIR do so."},
+	{"check", LD_CMD_CHECK, "IMAGE", 1, 1,
+		"verify what the cache has of an image",
+		"Compare what the cache has of IMAGE with its digests. What is "
+		"wrong is thrown\n"
+		"away, and the exit code is 5."},
+	{"cache", LD_CMD_CACHE, "ACTION [IMAGE...]", 1, LD_CLI_MAX_ARGS,
+		"what the cache holds, and making room in it",
+		"ls               the images, what is there of them, and when "
+		"it was used\n"
+		"du               what takes how much\n"
+		"pin IMAGE        never evict its blobs\n"
+		"unpin IMAGE      the opposite\n"
+		"prune            what no image needs; with --size or --older "
+		"also what was\n"
+		"                 not used for longest; --all: everything; "
+		"IMAGE...: these\n"
+		"verify           compare everything with its digests"},
 	{NULL, 0, NULL, 0, 0, NULL, NULL},
 };
+
+/* What cache can do, with how many images and which options. */
+static const struct {
+	const char *name;
+	size_t min, max;
+	bool takes_json, takes_prune;
+} cache_actions[] = {
+	{.name = "ls", .takes_json = true},
+	{.name = "du", .takes_json = true},
+	{.name = "pin", .min = 1, .max = 1},
+	{.name = "unpin", .min = 1, .max = 1},
+	{.name = "prune", .max = LD_CLI_MAX_ARGS, .takes_prune = true},
+	{.name = "verify"},
+};
+
+static int check_cache(const struct ld_cli *c, struct err *e)
+{
+	bool has_prune = c->all || c->older_s || c->size != UINT64_MAX;
+	size_t i, images = c->arg_count - 1;
+
+	for (i = 0; i < ARRAY_LEN(cache_actions); i++)
+		if (is(c->args[0], cache_actions[i].name))
+			break;
+	if (i == ARRAY_LEN(cache_actions))
+		return err_set_kind(e, ERR_USAGE, -EINVAL,
+			"cache knows ls, du, pin, unpin, prune and verify, not "
+			"'%.60s'",
+			c->args[0]);
+	if (images < cache_actions[i].min)
+		return err_set_kind(e, ERR_USAGE, -EINVAL,
+			"cache %s needs an image", c->args[0]);
+	if (images > cache_actions[i].max)
+		return err_set_kind(e, ERR_USAGE, -EINVAL,
+			"'%.200s' is one argument too many for cache %s",
+			c->args[cache_actions[i].max + 1], c->args[0]);
+	if (c->json && !cache_actions[i].takes_json)
+		return err_set_kind(
+			e, ERR_USAGE, -EINVAL, "--json is for cache ls and du");
+	if (has_prune && !cache_actions[i].takes_prune)
+		return err_set_kind(e, ERR_USAGE, -EINVAL,
+			"--size, --older and --all are for cache prune");
+	if (has_prune && images > 0)
+		return err_set_kind(e, ERR_USAGE, -EINVAL,
+			"cache prune takes images, or says which by --size, "
+			"--older or --all");
+	return 0;
+}
 
 int ld_cli_check(const struct ld_cli *c, struct err *e)
 {
 	if (c->quiet && c->verbose)
 		return err_set_kind(e, ERR_USAGE, -EINVAL,
 			"--quiet and --verbose exclude each other");
+	if (c->cmd == LD_CMD_CACHE)
+		return check_cache(c, e);
 	if (c->transport == LD_TRANSPORT_URING &&
 		c->backend == RT_BACKEND_THREADS)
 		return err_set_kind(e, ERR_USAGE, -EINVAL,

@@ -17,3 +17,6 @@ int ld_cmd_mount(struct ld_cli *c, struct err *e);
 int ld_cmd_umount(struct ld_cli *c, struct err *e);
 int ld_cmd_status(struct ld_cli *c, struct err *e);
 int ld_cmd_inspect(struct ld_cli *c, struct err *e);
+int ld_cmd_fetch(struct ld_cli *c, struct err *e);
+int ld_cmd_check(struct ld_cli *c, struct err *e);
+int ld_cmd_cache(struct ld_cli *c, struct err *e);

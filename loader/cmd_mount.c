@@ -21,6 +21,7 @@
 #include "loader/control.h"
 #include "loader/daemon.h"
 #include "loader/driver.h"
+#include "loader/fetch.h"
 #include "loader/imageref.h"
 #include "loader/json.h"
 #include "loader/mount.h"
@@ -46,6 +47,7 @@ struct mount {
 	struct ld_image image;
 	struct ld_prefetch *prefetch;
 	struct ld_driven driven;
+	struct ld_fetch *fetch;
 	bool has_image, is_mounted;
 	bool is_left; /* the mount needs no process, this one ends */
 	int signal_fd, epoll_fd;
@@ -310,6 +312,8 @@ static int start(struct mount *m, struct err *e)
 	if (ret == 0 && !m->driven.session && !m->cli->foreground)
 		return leave(m, e);
 	if (ret == 0)
+		ret = ld_fetch_create(m->work.rt, &m->image, &m->fetch, e);
+	if (ret == 0)
 		ret = ld_control_listen(m->control, e);
 	if (ret == 0)
 		ret = start_watching(m, e);
@@ -320,9 +324,10 @@ static int start(struct mount *m, struct err *e)
 
 static void answer(void *arg, const char *word, struct buf *out)
 {
+	struct mount *m = arg;
 	json_t *o;
 
-	if (strcmp(word, "status") != 0)
+	if (ld_fetch_answer(m->fetch, word, out) || strcmp(word, "status") != 0)
 		return;
 	o = status_json(arg);
 	(void)ld_json_write(o, JSON_COMPACT, out); /* else empty: no answer */
@@ -379,6 +384,7 @@ static void finish(struct mount *m)
 		log_warn("%s", e.text);
 	ld_driver_stop(&m->driven);
 	ld_prefetch_stop(m->prefetch);
+	ld_fetch_destroy(m->fetch);
 	if (m->has_image)
 		ld_image_fini(&m->image);
 	ld_work_stop(&m->work);

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/utsname.h>
 
+#include "loader/cached.h"
 #include "loader/image_int.h"
 #include "runtime/base/cleanup.h"
 #include "runtime/base/log.h"
@@ -529,8 +530,11 @@ int ld_image_prepare(const struct ld_image_options *o, struct rt *rt,
 	struct err *e)
 {
 	struct image_job j = {.o = o, .rt = rt, .net = net, .store = store};
+	int err = run_job(j, image_bundle_prepare, prepare_oci, ret, e);
 
-	return run_job(j, image_bundle_prepare, prepare_oci, ret, e);
+	if (err == 0)
+		ld_cached_note(store, ret);
+	return err;
 }
 
 int ld_image_inspect(const struct ld_image_options *o, struct rt *rt,

@@ -31,6 +31,12 @@ static int run_command(struct ld_cli *c, struct err *e)
 		return ld_cmd_status(c, e);
 	case LD_CMD_INSPECT:
 		return ld_cmd_inspect(c, e);
+	case LD_CMD_FETCH:
+		return ld_cmd_fetch(c, e);
+	case LD_CMD_CHECK:
+		return ld_cmd_check(c, e);
+	case LD_CMD_CACHE:
+		return ld_cmd_cache(c, e);
 	}
 	return 0;
 }

@@ -22,6 +22,10 @@ _sluice() {
 		mapfile -t COMPREPLY < <(compgen -W "$words --help --version" -- "$cur")
 		return
 	fi
+	if [ "$cmd" = cache ] && [ "$COMP_CWORD" -eq 2 ]; then
+		mapfile -t COMPREPLY < <(compgen -W "ls du pin unpin prune verify" -- "$cur")
+		return
+	fi
 	words=$(_sluice_values "$prev")
 	if [ -n "$words" ]; then
 		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")

@@ -4,11 +4,12 @@
 
 #include <stdlib.h>
 
+#include "blobcache/evict.h"
 #include "runtime/base/log.h"
 
 #define LOG_TOPIC "runtime"
 
-static const char *cache_dir(const struct ld_cli *c)
+const char *ld_work_cache_dir(const struct ld_cli *c)
 {
 	const char *env = getenv("SLUICE_CACHE");
 
@@ -52,7 +53,9 @@ int ld_work_start(struct ld_work *ret, const struct ld_cli *c,
 	struct ld_work w = {0};
 	int err;
 
-	err = bc_store_open(cache_dir(c), &w.store, e);
+	err = bc_store_open(ld_work_cache_dir(c), &w.store, e);
+	if (err == 0)
+		err = bc_store_set_limit(w.store, c->cache_size, e);
 	if (err == 0)
 		err = make_runtime(&w, c, plan, e);
 	if (err == 0)

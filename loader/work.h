@@ -19,6 +19,8 @@ struct ld_work {
 	struct bc_net *net;
 };
 
+/* --cache, or $SLUICE_CACHE; NULL: the default place. Borrowed. */
+const char *ld_work_cache_dir(const struct ld_cli *c);
 /*
  * plan: how requests will arrive, which decides what workers there are; it is
  * corrected where the machine does not allow it. NULL: there will be none. On

@@ -139,6 +139,25 @@ static void the_other_commands_are_read(void **state)
 	assert_true(c.cmd == LD_CMD_INSPECT);
 	assert_string_equal(c.args[0], "-x");
 	ld_cli_fini(&c);
+	assert_int_equal(
+		parse("sluice fetch --wait --cache-size 20G /mnt", &c, &e), 0);
+	assert_true(c.cmd == LD_CMD_FETCH && c.wait);
+	assert_int_equal(c.cache_size, UINT64_C(20) << 30);
+	ld_cli_fini(&c);
+	assert_int_equal(parse("sluice cache prune --older 2w", &c, &e), 0);
+	assert_int_equal(c.older_s, 14 * 86400);
+	assert_true(c.size == UINT64_MAX && c.cache_size == UINT64_MAX);
+	ld_cli_fini(&c);
+	assert_int_equal(parse("sluice cache prune --size 0", &c, &e), 0);
+	assert_int_equal(c.size, 0);
+	ld_cli_fini(&c);
+	assert_int_equal(parse("sluice cache prune a b c", &c, &e), 0);
+	assert_int_equal(c.arg_count, 4);
+	ld_cli_fini(&c);
+	assert_int_equal(
+		parse("sluice mount --cache-size 999T a b", &c, &e), 0);
+	assert_int_equal(c.cache_size, UINT64_C(999) << 40);
+	ld_cli_fini(&c);
 	assert_int_equal(parse("sluice --version", &c, &e), 0);
 	assert_true(c.version);
 	ld_cli_fini(&c);
@@ -180,7 +199,6 @@ struct mistake {
 static const struct mistake mistakes[] = {
 	{"sluice", "no command", ERR_USAGE},
 	{"sluice frobnicate", "frobnicate", ERR_USAGE},
-	{"sluice fetch x", "fetch", ERR_USAGE},
 	{"sluice mount", "IMAGE DIR", ERR_USAGE},
 	{"sluice mount a", "IMAGE DIR", ERR_USAGE},
 	{"sluice mount a b c", "'c'", ERR_USAGE},
@@ -202,7 +220,7 @@ static const struct mistake mistakes[] = {
 	{"sluice mount --prefetch some a b", "some", ERR_USAGE},
 	{"sluice mount --prefetch recorded: a b", "recorded", ERR_USAGE},
 	{"sluice mount --prefetch-rate 0 a b", "rate", ERR_USAGE},
-	{"sluice mount --prefetch-rate 9999999999999T a b", "rate", ERR_USAGE},
+	{"sluice mount --prefetch-rate 99999999T a b", "rate", ERR_USAGE},
 	{"sluice mount --prefetch-rate 1X a b", "rate", ERR_USAGE},
 	{"sluice mount --record= a b", "record", ERR_USAGE},
 	{"sluice mount --offline maybe a b", "maybe", ERR_USAGE},
@@ -217,7 +235,18 @@ static const struct mistake mistakes[] = {
 	{"sluice status --bad", "--bad", ERR_USAGE},
 	{"mount.sluice a b -x", "-x", ERR_USAGE},
 	{"sluice mount --transport both a b", "uring", ERR_USAGE},
-	{"sluice mount --cache-size 20G a b", "cache-size", ERR_UNSUPPORTED},
+	{"sluice cache", "ACTION", ERR_USAGE},
+	{"sluice cache eat", "eat", ERR_USAGE},
+	{"sluice cache ls a", "too many", ERR_USAGE},
+	{"sluice cache pin", "needs an image", ERR_USAGE},
+	{"sluice cache pin a b", "'b'", ERR_USAGE},
+	{"sluice cache verify --json", "--json", ERR_USAGE},
+	{"sluice cache du --all", "cache prune", ERR_USAGE},
+	{"sluice cache prune --all a", "takes images", ERR_USAGE},
+	{"sluice cache prune --older never", "never", ERR_USAGE},
+	{"sluice cache prune --older 0d", "0d", ERR_USAGE},
+	{"sluice cache prune --size 1KB", "1KB", ERR_USAGE},
+	{"sluice fetch --all a", "--all", ERR_USAGE},
 };
 
 static void mistakes_are_named(void **state)

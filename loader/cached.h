@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The images that a cache directory knows: their records, the names that they
+ * were asked for by, and what of their blobs is there.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "blobcache/inventory.h"
+#include "blobcache/store.h"
+#include "runtime/base/digest.h"
+#include "runtime/base/err.h"
+
+struct ld_image;
+struct ld_ref;
+
+struct ld_cached_image {
+	struct digest digest, index;
+	char *platform; /* owned; NULL for bundles */
+	char *name;     /* owned; the last one it was asked for by */
+	char *names; /* owned; all of them, a line each, the last one first */
+	struct digest *blobs, *map_ids; /* owned; blob_count of each */
+	size_t blob_count;
+	struct digest *layers; /* owned; as the manifest has them */
+	size_t layer_count;
+	uint64_t bytes;                /* of the disk, data of its blobs */
+	uint32_t chunks, ready;        /* of all its blobs */
+	uint32_t last_used;            /* seconds since 1970 */
+	bool is_pinned, has_no_chunks; /* the last: not all blobs are there */
+};
+
+struct ld_cached {
+	struct ld_cached_image *images; /* owned */
+	size_t count, cap;
+	struct bc_inventory files;
+};
+
+/* What cannot be read as a record is left out. -ENOMEM, -errno. BLOCKING. */
+int ld_cached_take(struct bc_store *s, struct ld_cached *ret, struct err *e);
+void ld_cached_fini(struct ld_cached *c);
+/* images[k] leaves the list; the directory stays as it is. */
+void ld_cached_drop(struct ld_cached *c, size_t k);
+/* Does some image of the list need the blob or layer d? */
+bool ld_cached_needs(const struct ld_cached *c, const struct digest *d);
+/*
+ * Is i what a user calls name? By name as it was mounted, by the manifest's
+ * digest alone ("sha256:..."), or by a name with that digest.
+ */
+bool ld_cached_is(const struct ld_cached_image *i, const char *name);
+
+/*
+ * Note that the image was asked for by that name; a failure loses a line of
+ * `cache ls`. BLOCKING.
+ */
+void ld_cached_note(struct bc_store *s, const struct ld_image *i);
+
+/* The image's blobs are never evicted from now on, or again. BLOCKING. */
+int ld_cached_pin(struct bc_store *s, const struct ld_cached_image *i,
+	bool is_pinned, struct err *e);
+/*
+ * Forget the image's record; its blobs and layers stay. BLOCKING.
+ */
+int ld_cached_forget(
+	struct bc_store *s, const struct ld_cached_image *i, struct err *e);
+/* Does its index have the digest that the record names? BLOCKING. */
+bool ld_cached_index_is_right(
+	struct bc_store *s, const struct ld_cached_image *i);
+/*
+ * Remove what none of c's images needs and nobody has touched since `before`
+ * (seconds since 1970): layers, maps and bytes. BLOCKING.
+ */
+int ld_cached_sweep(struct bc_store *s, const struct ld_cached *c,
+	uint32_t before, uint64_t *ret_freed, struct err *e);
