@@ -38,6 +38,16 @@ def engine(request):
     yield request.param
 
 
+@pytest.fixture(params=["fuse", "erofs"])
+def driver(request):
+    """Each way to show the tree; for what does not depend on the engine."""
+    if request.param == "erofs" and not tools.has_erofs():
+        pytest.skip("this kernel's EROFS mounts no files")
+    tools.DRIVER = request.param
+    yield request.param
+    tools.DRIVER = "fuse"
+
+
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory):
     """A docker-registry without authentication; .host is host:port."""

@@ -11,7 +11,7 @@ import tools
 
 
 @pytest.fixture
-def rootfs(busybox_image, cache, mnt):
+def rootfs(busybox_image, cache, mnt, driver):
     tools.mount(cache, busybox_image, mnt)
     yield mnt
     tools.umount(mnt)
