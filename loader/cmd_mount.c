@@ -192,6 +192,7 @@ static int mount_it(struct mount *m, struct err *e)
 		.mount.source = m->image.name,
 		.mount.opts = (const char *)m->cli->mount_opts.data,
 		.mount.stale = ld_control_stale(m->control),
+		.watch_reads = m->cli->record != NULL,
 		.session.rt = m->work.rt,
 		.session.image = &m->image,
 		.session.owner_uid = geteuid(),
@@ -403,9 +404,13 @@ static int run(struct mount *m, struct err *e)
 	if (ret == 0) {
 		log_info("'%s' is mounted at '%s'", m->image.name, m->dir);
 		log_echo(false, LOG_LEVEL_ERROR);
+		/* who waits for "ready" shall find no process then */
+		if (m->is_left)
+			finish(m);
 		ld_daemon_ready(&m->daemon);
-		if (!m->is_left)
-			serve(m);
+		if (m->is_left)
+			return 0;
+		serve(m);
 	} else {
 		log_echo(false, LOG_LEVEL_ERROR);
 		if (!m->cli->foreground || m->cli->log)

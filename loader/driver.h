@@ -17,6 +17,8 @@ struct ld_driver_options {
 	enum ld_driver want;
 	struct ld_mounter *mounter;
 	struct bc_store *store;
+	bool watch_reads; /* none may pass us by: EROFS gets no file of its own
+	                   */
 	struct ld_mount_options mount;
 	struct ld_session_options session; /* all but fuse_fd, serves_blobs */
 };

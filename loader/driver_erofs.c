@@ -159,7 +159,8 @@ int ld_driver_erofs_mount(
 	if (!device)
 		return err_set(e, -ENOMEM, "out of memory");
 	for (i = 0; i < f.count; i++) {
-		device[i] = sealed_file(image->blobs[i].blob);
+		device[i] =
+			o->watch_reads ? -1 : sealed_file(image->blobs[i].blob);
 		is_complete = is_complete && device[i] >= 0;
 	}
 	f.index = index;

@@ -139,4 +139,6 @@ def mnt(tmp_path):
     path = tmp_path / "mnt"
     path.mkdir()
     yield path
-    subprocess.run(["umount", "-l", str(path)], capture_output=True, check=False)
+    while subprocess.run(["umount", "-l", str(path)], capture_output=True,
+                         check=False).returncode == 0:
+        pass
