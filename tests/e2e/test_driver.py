@@ -204,7 +204,7 @@ def test_foreign_mounts_are_never_replaced(cache, mnt, tmp_path):
     subprocess.run(["umount", mnt], check=True)
     subprocess.run(["umount", mnt], check=True)
     (tmp_path / "tree").mkdir()
-    subprocess.run(["mkfs.erofs", "-q", tmp_path / "other", tmp_path / "tree"], check=True,
+    subprocess.run(["mkfs.erofs", tmp_path / "other", tmp_path / "tree"], check=True,
                    capture_output=True)
     subprocess.run(["mount", "-t", "erofs", "-o", "loop", tmp_path / "other", mnt], check=True)
     mount(cache, BUNDLE, mnt)
