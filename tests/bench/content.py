@@ -129,14 +129,21 @@ def set_times(top):
             os.utime(os.path.join(folder, n), (EPOCH, EPOCH), follow_symlinks=False)
 
 
+def text_of(path):
+    """What a file says; "" where there is none."""
+    try:
+        with open(path, encoding="utf-8") as f:
+            return f.read()
+    except FileNotFoundError:
+        return ""
+
+
 def make(folder, size):
     """Both trees below folder; nothing is done where they are there already."""
     stamp = os.path.join(folder, "content.json")
-    want = {"version": VERSION, **size}
-    if os.path.exists(stamp):
-        with open(stamp, encoding="utf-8") as f:
-            if json.load(f) == want:
-                return
+    want = json.dumps({"version": VERSION, **size})
+    if text_of(stamp) == want:
+        return
     shutil.rmtree(folder, ignore_errors=True)
     image, python = os.path.join(folder, "image"), os.path.join(folder, "python")
     os.makedirs(image)
@@ -151,4 +158,4 @@ def make(folder, size):
     make_small(os.path.join(image, "small"), size["small"], pool)
     set_times(image)
     with open(stamp, "w", encoding="utf-8") as f:
-        json.dump(want, f)
+        f.write(want)

@@ -1,6 +1,8 @@
 """The workloads over all systems, interleaved: in each round every system does
 each workload once, another one first each time."""
+import fcntl
 import functools
+import hashlib
 import os
 import shutil
 import sys
@@ -10,7 +12,6 @@ import link
 import pull
 import systems
 from images import Images
-from measure import timed
 from stargz import Stargz
 from workloads import HEAVY, WORKLOADS, unit_of
 
@@ -81,9 +82,9 @@ class FileBench:
         self.notes = []
         self.figures = {}  # (series, key) -> [{"value": ...}]
         self.broken = set()
-        self.filled = set()  # caches that have everything
         self.env = {**os.environ, "XDG_RUNTIME_DIR": os.path.join(self.folder, "run")}
         os.makedirs(self.env["XDG_RUNTIME_DIR"], exist_ok=True)
+        self.alone()
         content.make(os.path.join(self.folder, "trees"), self.size)
         self.images = Images(self.folder, self.notes)
         self.host = None
@@ -149,14 +150,35 @@ class FileBench:
         return items[i:] + items[:i]
 
     def fill(self, system):
-        """All data into the system's cache, then a fresh mount of it."""
+        """All data into the system's cache, then a fresh mount of it. Caches
+        stay for later runs of the same programs."""
+        stamp, wanted = system.cache + ".filled", self.program_id(system)
+        if not system.lazy or not system.keeps or content.text_of(stamp) != wanted:
+            system.empty()
+            if os.path.exists(stamp):
+                os.unlink(stamp)
         system.mount()
-        if system.lazy and system.cache not in self.filled:
-            self.filled.add(system.cache)
-            timed([], f"tar cf - -C {system.root} . | wc -c", shell=True)
+        if system.lazy and not os.path.exists(stamp):
+            system.take_all()
             if system.keeps:
+                with open(stamp, "w", encoding="utf-8") as f:
+                    f.write(wanted)
                 system.umount()
                 system.mount()
+
+    def program_id(self, system):
+        program = self.sluice if isinstance(system, systems.Sluice) else shutil.which(system.name)
+        with open(program or os.devnull, "rb") as f:
+            return hashlib.sha256(f.read()).hexdigest()
+
+    def alone(self):
+        """Nobody else in this folder, and nothing mounted by who was there."""
+        self.lock = open(os.path.join(self.folder, "lock"), "w", encoding="ascii")
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            sys.exit(f"another run uses '{self.folder}', take another --dir")
+        systems.umount_below(self.folder)
 
     def run(self):
         with UringOn(), self.images.registry:
@@ -173,12 +195,10 @@ class FileBench:
 
     def wants(self, make):
         only = self.args.systems
-        return not only or any(w in make(self).key for w in only)
+        return not only or any(w in make(self).key.split(", ") for w in only)
 
     def run_workloads(self, makers):
         local = [m(self) for m in makers]
-        for s in local:
-            s.empty()
         try:
             for s in local:
                 if self.guard(s, "fill", lambda s=s: self.fill(s) or True) is None:

@@ -1,11 +1,10 @@
 """The whole image into the cache, beside what podman does with it."""
 import os
 import shutil
-import subprocess
 
 from images import CHUNKED
 from measure import Watch, drop_caches
-from systems import call
+from systems import call, umount_below
 
 SERIES = "pull whole image"
 
@@ -44,9 +43,7 @@ class Podman:
 
     def empty(self):
         if os.path.exists(self.storage):
-            # its storage stays mounted
-            subprocess.run(["umount", "-l", self.storage + "/root/overlay"],
-                           stderr=subprocess.DEVNULL, check=False)
+            umount_below(self.storage)  # it stays mounted
             shutil.rmtree(self.storage, ignore_errors=True)
 
 

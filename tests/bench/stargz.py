@@ -9,7 +9,7 @@ import subprocess
 import time
 
 from images import CHUNKED
-from systems import Failed, System, call
+from systems import Failed, System, call, umount_below
 
 CONTAINERD = """version = 2
 root = "{0}/root"
@@ -80,14 +80,8 @@ class Stargz(System):
             p.terminate()
             p.wait()
         self.services = []
-        for m in self.left():
-            subprocess.run(["umount", "-l", m], stderr=subprocess.DEVNULL, check=False)
+        umount_below(self.cache)  # its layers
         shutil.rmtree(self.base, ignore_errors=True)
-
-    def left(self):
-        """Mounts of layers."""
-        with open("/proc/self/mounts", encoding="utf-8") as f:
-            return [line.split()[1] for line in f if line.split()[1].startswith(self.cache)]
 
     def empty(self):
         shutil.rmtree(self.cache, ignore_errors=True)
