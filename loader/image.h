@@ -45,6 +45,7 @@ struct ld_image_blob {
 	uint64_t size; /* compressed, as the manifest says; 0: not known */
 	struct bc_blob *blob; /* owned; NULL after ld_image_inspect */
 	/* private */
+	bool is_own; /* of a bundle: the bootstrap lies in it */
 	struct digest map_id;
 	uint64_t *wanted; /* owned; ld_image_find_wanted; NULL: all chunks */
 	uint64_t source_size; /* of the stored blob; 0: not known */

@@ -184,7 +184,7 @@ static int source_of_blob(struct image_job *j, struct ld_image_blob *b,
 	err = where_is(j, &b->digest, where, e);
 	if (err < 0)
 		return err;
-	err = open_source(j, where, size, ret, &why);
+	err = open_source(j, b->is_own ? j->ref.path : where, size, ret, &why);
 	if (err < 0) {
 		if (e)
 			*e = why;
@@ -248,7 +248,8 @@ static int read_blob(void *arg, const struct digest *d, uint64_t off,
 
 static int build(struct image_job *j, const struct buf *boot, struct err *e)
 {
-	const struct ld_rafs_reader reader = {.read = read_blob, .arg = j};
+	const struct ld_rafs_reader reader = {
+		.read = read_blob, .arg = j, .is_inline = j->image->is_inline};
 	struct ld_rafs r = {0};
 	struct bc_map *maps = NULL;
 	struct buf index;
@@ -310,7 +311,7 @@ int image_bundle_prepare(struct image_job *j, struct err *e)
 
 int image_bundle_inspect(struct image_job *j, struct err *e)
 {
-	const struct ld_rafs_reader reader = {.read = read_blob, .arg = j};
+	struct ld_rafs_reader reader = {.read = read_blob, .arg = j};
 	struct ld_rafs r = {0};
 	struct buf boot;
 	int ret;
@@ -319,6 +320,7 @@ int image_bundle_inspect(struct image_job *j, struct err *e)
 	ret = read_bootstrap(j, &boot, &j->image->is_inline, e);
 	if (ret == 0)
 		ret = check_pin(j, &boot, e);
+	reader.is_inline = j->image->is_inline;
 	if (ret == 0)
 		ret = ld_rafs_parse(boot.data, boot.len, &reader, &r, e);
 	if (ret == 0)

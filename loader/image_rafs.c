@@ -59,6 +59,7 @@ static int take_blobs(struct image_job *j, struct ld_rafs *r,
 		i->blobs[k].digest = r->blobs[k].digest;
 		i->blobs[k].format = r->format;
 		i->blobs[k].lazy = true;
+		i->blobs[k].is_own = r->blobs[k].is_own;
 		i->blobs[k].size = r->blobs[k].compressed_size;
 		i->blobs[k].why = mem_strdup(WHY);
 		if (!i->blobs[k].why)

@@ -59,12 +59,12 @@ static json_t *blob_json(const struct ld_image_blob *b)
 {
 	char digest[DIGEST_MAX_TEXT], map[DIGEST_MAX_TEXT];
 
-	return json_pack("{s:s, s:s, s:s, s:b, s:s, s:I, s:I}", "digest",
+	return json_pack("{s:s, s:s, s:s, s:b, s:b, s:s, s:I, s:I}", "digest",
 		digest_text(&b->digest, digest), "map",
 		digest_text(&b->map_id, map), "format",
-		ld_format_name(b->format), "lazy", (int)b->lazy, "why", b->why,
-		"size", (json_int_t)b->size, "source_size",
-		(json_int_t)b->source_size);
+		ld_format_name(b->format), "lazy", (int)b->lazy, "own",
+		(int)b->is_own, "why", b->why, "size", (json_int_t)b->size,
+		"source_size", (json_int_t)b->source_size);
 }
 
 static json_t *layer_json(const struct ld_image_layer *l)
@@ -205,6 +205,7 @@ static int read_blob(const json_t *o, struct ld_image_blob *b)
 		return -EPROTO;
 	b->format = read_format(o);
 	b->lazy = json_is_true(json_object_get(o, "lazy"));
+	b->is_own = json_is_true(json_object_get(o, "own"));
 	b->size = read_number(o, "size");
 	b->source_size = read_number(o, "source_size");
 	b->why = read_string(o, "why");

@@ -42,12 +42,6 @@ enum {
 /* Bits that a reader may ignore. */
 #define FLAG_COMPATIBLE 0xfc000000ull
 
-/* Flags of a chunk. */
-enum {
-	CHUNK_COMPRESSED = 1,
-	CHUNK_ENCRYPTED = 4,
-};
-
 enum ld_format ld_rafs_recognise(const uint8_t *p, size_t len)
 {
 	if (len >= 8 && le32_at(p) == V5_MAGIC && le32_at(p + 4) == V5_VERSION)
@@ -140,10 +134,15 @@ int rafs_blob_id(const uint8_t *at, struct digest *ret)
 	return digest_parse(text, 7 + 64, ret);
 }
 
-/* The id, or a placeholder where it could not be known. */
-static int blob_id(const uint8_t *at, struct digest *ret, struct err *e)
+/*
+ * The id. A blob that the bootstrap was to become a part of has a placeholder:
+ * then the bootstrap's digest stands for it, which names it as well.
+ */
+static int blob_id(const struct rafs_boot *b, const uint8_t *at,
+	struct digest *ret, struct err *e)
 {
 	size_t i;
+	int err;
 
 	if (rafs_blob_id(at, ret) == 0)
 		return 0;
@@ -151,8 +150,8 @@ static int blob_id(const uint8_t *at, struct digest *ret, struct err *e)
 		;
 	if (i < 64)
 		return rafs_broken(e, "a blob id that is no sha256");
-	*ret = (struct digest){0};
-	return 0;
+	err = digest_of(DIGEST_SHA256, b->p, b->len, ret);
+	return err < 0 ? err_set(e, err, "cannot hash the bootstrap") : 0;
 }
 
 static int refuse_features(
@@ -193,7 +192,7 @@ static int read_blob(struct rafs_boot *b, struct ld_rafs *r, uint32_t i,
 	err = refuse_features(b, le32_at(at + 84), e);
 	if (err < 0)
 		return err;
-	err = blob_id(at, &r->blobs[i].digest, e);
+	err = blob_id(b, at, &r->blobs[i].digest, e);
 	if (err < 0)
 		return err;
 	info->at = at;
@@ -280,7 +279,7 @@ static int read_chunks(
 		b->chunks[i].at = at;
 		if (b->chunks[i].blob >= b->blob_count)
 			return rafs_broken(e, "a chunk of no blob");
-		if (le32_at(at + 36) & CHUNK_ENCRYPTED)
+		if (le32_at(at + 36) & RAFS_CHUNK_ENCRYPTED)
 			return rafs_refuse(
 				e, "a RAFS image with encrypted chunks");
 	}
@@ -364,9 +363,30 @@ static int add_missing(struct rafs_boot *b, struct err *e)
 	return sort_chunks(b, e);
 }
 
+/*
+ * Which of the blobs has the bootstrap in it: the last that says so. Builders
+ * before 2.2, which do not know how to say it, wrote any id.
+ */
+static void find_own(const struct rafs_boot *b, struct ld_rafs *r)
+{
+	uint32_t i, features;
+
+	for (i = b->blob_count; b->reader && b->reader->is_inline && i > 0;
+		i--) {
+		features = b->blobs[i - 1].features;
+		if ((features & RAFS_BLOB_ZRAN) ||
+			(features & (RAFS_BLOB_HAS_BOOT | RAFS_BLOB_CAP_TOC)) ==
+				RAFS_BLOB_CAP_TOC)
+			continue;
+		r->blobs[i - 1].is_own = true;
+		return;
+	}
+}
+
 /* The blobs' own tables, for those that need them. */
 static int load_tables(struct rafs_boot *b, struct ld_rafs *r, struct err *e)
 {
+	static const struct digest own;
 	uint32_t i;
 	int err;
 
@@ -375,140 +395,13 @@ static int load_tables(struct rafs_boot *b, struct ld_rafs *r, struct err *e)
 			    (RAFS_BLOB_ZRAN | RAFS_BLOB_BATCH)) ||
 			b->blobs[i].chunk_count == 0)
 			continue;
-		err = rafs_ci_load(b, &r->blobs[i].digest, i, e);
+		err = rafs_ci_load(b,
+			r->blobs[i].is_own ? &own : &r->blobs[i].digest, i, e);
 		if (err < 0)
 			return err;
 		r->has_claims |= rafs_ci_is_claim(&b->blobs[i]);
 	}
 	return add_missing(b, e);
-}
-
-/* ---- maps ---- */
-
-int rafs_codec(uint32_t compressor, bool is_compressed, enum bc_codec *ret,
-	struct err *e)
-{
-	static const enum bc_codec codecs[] = {[0] = BC_CODEC_NONE,
-		[1] = BC_CODEC_LZ4_BLOCK,
-		[2] = BC_CODEC_GZIP,
-		[3] = BC_CODEC_ZSTD};
-
-	if (!is_compressed) {
-		*ret = BC_CODEC_NONE;
-		return 0;
-	}
-	if (compressor == 0)
-		return rafs_broken(
-			e, "a compressed chunk in an uncompressed blob");
-	*ret = codecs[compressor];
-	return 0;
-}
-
-/* A chunk that is compressed alone, as the bootstrap says. */
-static int plain_group(const struct rafs_boot *b, const struct rafs_chunk *c,
-	struct bc_map_builder *m, uint32_t *ret, struct err *e)
-{
-	uint64_t src_len = le32_at(c->at + 40), len = le32_at(c->at + 44);
-	enum bc_codec codec = BC_CODEC_NONE;
-	int err;
-
-	err = rafs_codec(b->blobs[c->blob].compressor,
-		le32_at(c->at + 36) & CHUNK_COMPRESSED, &codec, e);
-	if (err < 0)
-		return err;
-	if (codec == BC_CODEC_NONE && src_len != len)
-		return rafs_broken(e, "sizes of a chunk");
-	err = bc_map_add_group(
-		m, le64_at(c->at + 48), src_len, len, codec, NULL, 0, ret);
-	if (err < 0)
-		return err_set(e, err,
-			"broken RAFS bootstrap: a chunk's range in its blob");
-	return 0;
-}
-
-/* As the blob's own table says, which must agree with the bootstrap. */
-static int table_group(struct rafs_boot *b, const struct rafs_chunk *c,
-	struct bc_map_builder *m, uint32_t *ret_group, uint32_t *ret_off,
-	struct err *e)
-{
-	struct rafs_blob_info *info = &b->blobs[c->blob];
-	enum bc_codec codec = BC_CODEC_NONE;
-	struct rafs_ci_entry entry;
-	int err;
-
-	if (c->index >= info->ci.chunk_count)
-		return rafs_broken(e, "the number of a chunk");
-	rafs_ci_read(&info->ci, c->index, &entry);
-	if (entry.dev_off != le64_at(c->at + 56) ||
-		entry.len != le32_at(c->at + 44))
-		return err_set(e, -EPROTO,
-			"the chunk table in RAFS blob %u says of chunk %u "
-			"what the bootstrap does not",
-			c->blob, c->index);
-	if (entry.flags & RAFS_CI_ENCRYPTED)
-		return rafs_refuse(e, "a RAFS image with encrypted chunks");
-	*ret_off = 0;
-	if (!(entry.flags & (RAFS_CI_BATCH | RAFS_CI_ZRAN)))
-		return plain_group(b, c, m, ret_group, e);
-	*ret_off = entry.context_off;
-	err = 0;
-	if (entry.flags & RAFS_CI_BATCH)
-		err = rafs_codec(
-			info->compressor, info->compressor != 0, &codec, e);
-	return err ? err
-	           : rafs_ci_add_group(
-			     &info->ci, &entry, codec, m, ret_group, e);
-}
-
-static int map_chunk(struct rafs_boot *b, const struct rafs_chunk *c,
-	struct bc_map_builder *m, struct err *e)
-{
-	const struct rafs_blob_info *info = &b->blobs[c->blob];
-	struct digest d = {.algo = info->digest_algo};
-	uint64_t len = le32_at(c->at + 44);
-	uint32_t group = 0, off = 0;
-	int err;
-
-	if (len == 0 || len > b->chunk_size)
-		return rafs_broken(e, "sizes of a chunk");
-	if (info->ci.raw)
-		err = table_group(b, c, m, &group, &off, e);
-	else
-		err = plain_group(b, c, m, &group, e);
-	if (err < 0)
-		return err;
-	memcpy(d.bytes, c->at, 32);
-	err = bc_map_add_chunk(m, group, le64_at(c->at + 56), len, off, &d);
-	if (err < 0)
-		return err_set(
-			e, err, "broken RAFS bootstrap: a chunk's place");
-	return 0;
-}
-
-/* The chunks are sorted by blob: one pass, one map after the other. */
-static int build_maps(struct rafs_boot *b, struct ld_rafs *r, struct err *e)
-{
-	struct bc_map_builder *m = NULL;
-	size_t i, k = 0;
-	int err;
-
-	for (i = 0; i < b->blob_count; i++) {
-		err = bc_map_builder_create(&m);
-		if (err < 0)
-			return err_set(e, err, "out of memory");
-		for (; k < b->chunk_count && b->chunks[k].blob == i; k++) {
-			err = map_chunk(b, &b->chunks[k], m, e);
-			if (err < 0)
-				break;
-		}
-		if (err == 0)
-			err = bc_map_finish(m, b->blobs[i].device_size, 0,
-				&r->blobs[i].map, e);
-		bc_map_builder_destroy(m);
-		if (err < 0)
-			return err;
-	}
-	return 0;
 }
 
 static int parse_v6(struct rafs_boot *b, struct ld_rafs *r, struct err *e)
@@ -525,12 +418,14 @@ static int parse_v6(struct rafs_boot *b, struct ld_rafs *r, struct err *e)
 	err = read_blobs(b, &t, r, e);
 	if (err == 0)
 		err = read_chunks(b, &t, e);
-	if (err == 0)
+	if (err == 0) {
+		find_own(b, r);
 		err = load_tables(b, r, e);
+	}
 	if (err == 0)
 		err = rafs_tree_build(b, r, e);
 	if (err == 0)
-		err = build_maps(b, r, e);
+		err = rafs_maps_build(b, r, e);
 	return err;
 }
 

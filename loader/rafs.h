@@ -19,6 +19,7 @@ struct ld_rafs_blob {
 	struct digest digest;     /* sha256: the blob id is its hex */
 	uint64_t compressed_size; /* of the data part; 0: not known */
 	bool is_layer; /* ZRAN: an original tar.gz of compressed_size bytes */
+	bool is_own;   /* the bootstrap lies in it, whatever the digest is */
 	struct buf map;
 };
 
@@ -59,6 +60,7 @@ struct ld_rafs_reader {
 	int (*read)(void *arg, const struct digest *blob, uint64_t off,
 		uint64_t len, struct buf *ret, struct err *e);
 	void *arg;
+	bool is_inline; /* the bootstrap was found in a blob */
 };
 
 /*

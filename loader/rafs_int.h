@@ -22,6 +22,7 @@
 
 /* Features of a blob. */
 enum {
+	RAFS_BLOB_HAS_BOOT = 0x2,
 	RAFS_BLOB_ZRAN = 0x8,
 	RAFS_BLOB_SEPARATE = 0x10,
 	RAFS_BLOB_TARFS = 0x40,
@@ -29,6 +30,7 @@ enum {
 	RAFS_BLOB_ENCRYPTED = 0x100,
 	RAFS_BLOB_EXTERNAL = 0x800,
 	RAFS_BLOB_INCOMPATIBLE = 0xf000,
+	RAFS_BLOB_CAP_TOC = 0x40000000,
 };
 
 /* Flags of an entry of a blob's own chunk table. */
@@ -36,6 +38,13 @@ enum {
 	RAFS_CI_ZRAN = 2,
 	RAFS_CI_BATCH = 4,
 	RAFS_CI_ENCRYPTED = 8,
+};
+
+/* Flags of a chunk's record. */
+enum {
+	RAFS_CHUNK_COMPRESSED = 1,
+	RAFS_CHUNK_HOLE = 2,
+	RAFS_CHUNK_ENCRYPTED = 4,
 };
 
 /* One entry of the chunk table, found again by (blob, index). */
@@ -136,6 +145,10 @@ struct rafs_v5_codec {
  */
 int rafs_v5_lay_out(struct ld_rafs *r, const struct rafs_v5_codec *codec,
 	struct rafs_v5_ref *refs, size_t count, struct err *e);
+
+/* The maps of all blobs of a v6 image. -EPROTO, -E2BIG, -EOPNOTSUPP, -ENOMEM.
+ */
+int rafs_maps_build(struct rafs_boot *b, struct ld_rafs *r, struct err *e);
 
 /* What v5 and v6 share. A blob id of 64 hex digits. -EPROTO. */
 int rafs_blob_id(const uint8_t *at, struct digest *ret);

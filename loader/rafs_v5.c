@@ -37,11 +37,6 @@ enum {
 	INODE_HAS_HOLE = 8,
 };
 
-enum {
-	CHUNK_HOLE = 2,
-	CHUNK_ENCRYPTED = 4,
-};
-
 /* Features of v6 that a v5 image cannot have. */
 #define ODD_FEATURES \
 	(RAFS_BLOB_ZRAN | RAFS_BLOB_SEPARATE | RAFS_BLOB_TARFS | \
@@ -358,7 +353,7 @@ static int check_chunk(struct v5 *v, const struct inode *i, const uint8_t *at,
 {
 	uint64_t off = le64_at(at + 64), len = le32_at(at + 44);
 
-	if (le32_at(at + 36) & CHUNK_ENCRYPTED)
+	if (le32_at(at + 36) & RAFS_CHUNK_ENCRYPTED)
 		return rafs_refuse(v->e, "a RAFS image with encrypted chunks");
 	if (le32_at(at + 32) >= v->r->blob_count)
 		return broken(v, i, "a chunk of no blob");
@@ -381,7 +376,7 @@ static int read_file(struct v5 *v, const struct inode *i, struct ld_inode *node)
 
 	node->size = i->size;
 	for (k = 0; k < i->child_count; k++, at += RAFS_CHUNK_LEN) {
-		if (le32_at(at + 36) & CHUNK_HOLE)
+		if (le32_at(at + 36) & RAFS_CHUNK_HOLE)
 			continue;
 		err = check_chunk(v, i, at, k + 1 == i->child_count, &end);
 		if (err == 0)

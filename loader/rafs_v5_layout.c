@@ -15,8 +15,6 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 
-enum { CHUNK_COMPRESSED = 1 };
-
 /* A distinct chunk. */
 struct chunk {
 	const uint8_t *at;
@@ -68,7 +66,7 @@ static bool is_same_chunk(const uint8_t *a, const uint8_t *b)
 {
 	return memcmp(a, b, 32) == 0 && le32_at(a + 40) == le32_at(b + 40) &&
 	       le32_at(a + 44) == le32_at(b + 44) &&
-	       !((le32_at(a + 36) ^ le32_at(b + 36)) & CHUNK_COMPRESSED);
+	       !((le32_at(a + 36) ^ le32_at(b + 36)) & RAFS_CHUNK_COMPRESSED);
 }
 
 /* The distinct chunks, each with its place on the device. */
@@ -113,7 +111,7 @@ static int map_chunk(
 	int err;
 
 	err = rafs_codec(v->codec->compressor,
-		le32_at(c->at + 36) & CHUNK_COMPRESSED, &codec, v->e);
+		le32_at(c->at + 36) & RAFS_CHUNK_COMPRESSED, &codec, v->e);
 	if (err < 0)
 		return err;
 	if (codec == BC_CODEC_NONE && src_len != len)
