@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "blobcache/call_int.h"
+#include "blobcache/curl_lib.h"
 #include "blobcache/tls_dir.h"
 #include "runtime/base/mem.h"
 
@@ -106,8 +107,11 @@ static void run_ended(struct bc_call *c)
 int bc_call_run(struct bc_call *c)
 {
 	struct call_wait w = {.is_ended = false};
-	int rc = bc_net_ensure(c->route->net);
+	int rc = bc_curl_load(&c->err);
 
+	if (rc < 0)
+		return rc;
+	rc = bc_net_ensure(c->route->net);
 	if (rc < 0)
 		return err_set(&c->err, rc, "cannot start the net thread");
 	pthread_mutex_init(&w.lock, NULL);

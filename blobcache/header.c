@@ -2,10 +2,11 @@
 /* HTTP header values; see header.h. */
 #include "blobcache/header.h"
 
-#include <curl/curl.h>
 #include <errno.h>
 #include <string.h>
 #include <strings.h>
+
+#include "blobcache/curl_lib.h"
 
 #define RETRY_AFTER_MAX_S 3600
 

@@ -493,6 +493,8 @@ int net_wake_locked(struct bc_net *n)
 			(void)curl_multi_wakeup(n->multi);
 		return 0;
 	}
+	if (bc_curl_load(NULL) < 0)
+		return -ELIBACC;
 	if (!n->multi)
 		n->multi = multi_create(n);
 	if (!n->multi)

@@ -2,9 +2,9 @@
 /* The inside of the net thread: net.c, net_curl.c, net_host.c. */
 #pragma once
 
-#include <curl/curl.h>
 #include <pthread.h>
 
+#include "blobcache/curl_lib.h"
 #include "blobcache/net.h"
 #include "blobcache/url.h"
 

@@ -4,13 +4,13 @@
 
 #include <arpa/inet.h>
 #include <ctype.h>
-#include <curl/curl.h>
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
+#include "blobcache/curl_lib.h"
 #include "runtime/base/mem.h"
 
 /* The authority of url: its length, or 0. *ret_start is behind "://". */
@@ -148,7 +148,7 @@ int bc_url_join(const char *base, const char *location, char **ret)
 	if (curl_url_set(u, CURLUPART_URL, base, 0) != CURLUE_OK ||
 		curl_url_set(u, CURLUPART_URL, location, 0) != CURLUE_OK ||
 		curl_url_set(u, CURLUPART_FRAGMENT, NULL, 0) != CURLUE_OK ||
-		curl_url_get(u, CURLUPART_URL, &full, 0) != CURLUE_OK)
+		bc_curl_url_get(u, CURLUPART_URL, &full, 0) != CURLUE_OK)
 		goto out;
 	if (bc_url_origin(full, origin) < 0)
 		goto out;
