@@ -114,7 +114,7 @@ def mount_rest(cache, server, mnt, image, *args):
     sent = server.sent
     read_all(mnt, image.contents)
     s = tools.status(mnt)
-    assert s["read_errors"] == 0 and s["complete"] is True
+    assert not s["read_errors"] and s["complete"] is True
     assert glob.glob(f"{cache}/tmp/*") == []
     tools.umount(mnt)
     return sent
