@@ -33,6 +33,7 @@ enum gzip_state { GZIP_BETWEEN, GZIP_MEMBER, GZIP_PADDING };
 
 struct bc_unpack {
 	enum bc_packing packing;
+	uint64_t span;             /* least output between two of them */
 	uint64_t src_off, out_off; /* how far */
 	uint64_t entry_off;        /* output at the last place of entry */
 	struct point *points;      /* owned */
@@ -99,7 +100,8 @@ static int zstd_init(struct bc_unpack *u)
 	return 0;
 }
 
-int bc_unpack_create(enum bc_packing packing, struct bc_unpack **ret)
+int bc_unpack_create(
+	enum bc_packing packing, uint64_t span, struct bc_unpack **ret)
 {
 	struct bc_unpack *u = mem_zalloc(sizeof(*u));
 	int r = 0;
@@ -107,6 +109,7 @@ int bc_unpack_create(enum bc_packing packing, struct bc_unpack **ret)
 	if (!u)
 		return -ENOMEM;
 	u->packing = packing;
+	u->span = span;
 	u->is_random = true;
 	buf_init(&u->ctx, MAX_CTX_BYTES);
 	if (packing == BC_PACKING_GZIP)
@@ -172,8 +175,7 @@ static int add_point(struct bc_unpack *u, enum bc_codec codec, const void *ctx,
 /* Is a place of entry wanted here? */
 static bool is_entry_due(const struct bc_unpack *u)
 {
-	return u->point_count == 0 ||
-	       u->out_off - u->entry_off >= BC_UNPACK_SPAN;
+	return u->point_count == 0 || u->out_off - u->entry_off >= u->span;
 }
 
 /* Long without a place of entry: mark how far the input is. */
@@ -346,7 +348,7 @@ static int zstd_step(struct bc_unpack *u, struct bc_unpack_io *io,
 static int copy_step(struct bc_unpack *u, struct bc_unpack_io *io,
 	bool *ret_new, struct err *e)
 {
-	uint64_t room = BC_UNPACK_SPAN - (u->out_off - u->entry_off);
+	uint64_t room = u->span - (u->out_off - u->entry_off);
 	size_t n;
 
 	if (io->in_len > 0 && is_entry_due(u)) {

@@ -7,7 +7,7 @@
  * the window before them (the idea of zlib's examples/zran.c); zstd: frames;
  * not packed: anywhere. What can be entered nowhere within BC_MAX_GROUP_LEN
  * becomes BC_CODEC_STREAM groups. PURE: no I/O; memory grows by a window per
- * BC_UNPACK_SPAN of output only.
+ * span of output only.
  */
 #pragma once
 
@@ -22,7 +22,10 @@
 
 enum bc_packing { BC_PACKING_NONE, BC_PACKING_GZIP, BC_PACKING_ZSTD };
 
-/* Least output between two places of entry. */
+/*
+ * Least output between two places of entry, as layers are read. Measured by
+ * tests/bench/bench_zran.c.
+ */
 #define BC_UNPACK_SPAN (2u << 20)
 /* Most bytes of a chunk: what is verified on its own. */
 #define BC_UNPACK_MAX_CHUNK (4u << 20)
@@ -32,8 +35,9 @@ struct bc_unpack;
 /* By the first bytes; fewer than 4 are not packed. */
 enum bc_packing bc_packing_of(const uint8_t *p, size_t n);
 
-/* -ENOMEM. */
-int bc_unpack_create(enum bc_packing packing, struct bc_unpack **ret);
+/* span: BC_UNPACK_SPAN, unless that is to be measured. -ENOMEM. */
+int bc_unpack_create(
+	enum bc_packing packing, uint64_t span, struct bc_unpack **ret);
 /* NULL is fine. */
 void bc_unpack_destroy(struct bc_unpack *u);
 

@@ -82,7 +82,8 @@ static int unpack(const struct buf *packed, struct buf *out, struct err *e)
 	struct bc_unpack *u;
 	int err;
 
-	if (bc_unpack_create(bc_packing_of(packed->data, packed->len), &u) < 0)
+	if (bc_unpack_create(bc_packing_of(packed->data, packed->len),
+		    BC_UNPACK_SPAN, &u) < 0)
 		return out_of_memory(e);
 	err = unpack_all(u, packed, out, e);
 	bc_unpack_destroy(u);

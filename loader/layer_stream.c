@@ -81,7 +81,7 @@ static int start(struct streaming *s, const uint8_t *p, size_t n, struct err *e)
 	int r;
 
 	s->packing = bc_packing_of(p, n);
-	r = bc_unpack_create(s->packing, &s->unpack);
+	r = bc_unpack_create(s->packing, BC_UNPACK_SPAN, &s->unpack);
 	if (r < 0)
 		return err_set(e, r, "out of memory");
 	return layer_sink_start(&s->sink, s->o->store, s->unpack, &d->digest,

@@ -1,9 +1,10 @@
 #!/usr/bin/python3
-"""Make the demo's image: demo_image.py LAYOUT
+"""Make a Debian image: demo_image.py LAYOUT [KIND]
 
-A Debian root with python3 and numpy, from the machine's own package sources, as
-three layers: the base, what the python packages brought, and a small
-application layer that hides the documentation and adds a program.
+A Debian root with some packages, from the machine's own package sources, as
+three layers: the base, what the packages brought, and a small application layer
+that hides the documentation and adds a program. KIND is "python" (python3 and
+numpy: the demo's), "python-large" (30 000 entries and more) or "node".
 """
 import glob
 import io
@@ -16,7 +17,14 @@ import tempfile
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from ocilayout import Layout, trim  # noqa: E402
 
-PACKAGES = "python3,python3-numpy"
+# packages; words that tell those whose files make the second layer; command
+KINDS = {
+    "python": ("python3,python3-numpy", ("python3", "blas", "lapack", "gfortran"), "python3"),
+    "python-large": ("python3,python3-pip,python3-numpy,python3-scipy,python3-pandas,"
+                     "python3-matplotlib,python3-sympy,python3-django",
+                     ("python3", "blas", "lapack", "gfortran", "fonts", "matplotlib"), "python3"),
+    "node": ("nodejs,npm", ("node", "npm", "libuv", "icu"), "node"),
+}
 PROGRAM = b"""import json, platform, sqlite3, ssl, asyncio
 print(json.dumps({"python": platform.python_version(),
                   "sqlite": sqlite3.sqlite_version,
@@ -34,26 +42,26 @@ def sources():
     return files
 
 
-def python_files(root_tar):
-    """What packages named python3*, libpython3* and numpy's libraries own."""
+def files_of(root_tar, words):
+    """What the packages with one of words in their names own."""
     owned = set()
     with tarfile.open(root_tar) as tar:
         for m in tar:
             name = os.path.basename(m.name)
             if "var/lib/dpkg/info/" in m.name and name.endswith(".list") and \
-                    any(w in name for w in ("python3", "blas", "lapack", "gfortran")):
+                    any(w in name for w in words):
                 text = tar.extractfile(m).read().decode()
                 owned.update(line.lstrip("/") for line in text.splitlines())
     return owned
 
 
-def split(root_tar, base_path, python_path):
+def split(root_tar, base_path, upper_path, words):
     """Cut the root into the two lower layers."""
-    owned = python_files(root_tar)
+    owned = files_of(root_tar, words)
     placed = {}
     with tarfile.open(root_tar) as src, \
             tarfile.open(base_path, "w") as base, \
-            tarfile.open(python_path, "w") as upper:
+            tarfile.open(upper_path, "w") as upper:
         for m in src:
             name = m.name[2:] if m.name.startswith("./") else m.name
             if m.isdir():
@@ -78,20 +86,21 @@ def application(path):
             tar.addfile(m, io.BytesIO(data))
 
 
-def main():
-    layout = sys.argv[1]
+def make(layout, kind):
+    """The image of that kind, in a new layout, under the tag kind."""
+    packages, words, command = KINDS[kind]
     with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(layout))) as tmp:
-        root, base, python, app = (os.path.join(tmp, n) for n in
-                                   ("root.tar", "base.tar", "python.tar", "app.tar"))
+        root, base, upper, app = (os.path.join(tmp, n) for n in
+                                  ("root.tar", "base.tar", "upper.tar", "app.tar"))
         subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase",
-                        "--include=" + PACKAGES, "bookworm", root, *sources()],
+                        "--include=" + packages, "bookworm", root, *sources()],
                        check=True, stdin=subprocess.DEVNULL)
-        split(root, base, python)
+        split(root, base, upper, words)
         application(app)
-        for path in (base, python, app):
+        for path in (base, upper, app):
             trim(path)
-        Layout(layout).add_image("python", [base, python, app],
-                                 ("/usr/bin/python3", "/app/hello.py"))
+        Layout(layout).add_image(kind, [base, upper, app], ("/usr/bin/" + command, "/app/hello.py"))
 
 
-main()
+if __name__ == "__main__":
+    make(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "python")

@@ -127,8 +127,8 @@ static int unpack(const struct buf *blob, size_t piece, size_t room,
 	*r = (struct run){0};
 	buf_init(&r->out, 0);
 	buf_init(map, 0);
-	assert_int_equal(
-		bc_unpack_create(bc_packing_of(blob->data, blob->len), &r->u),
+	assert_int_equal(bc_unpack_create(bc_packing_of(blob->data, blob->len),
+				 BC_UNPACK_SPAN, &r->u),
 		0);
 	for (at = 0; ret == 0 && at < blob->len; at += n) {
 		n = (size_t)min_u64(piece, blob->len - at);
