@@ -228,5 +228,7 @@ class FileBench:
         for make in self.rotated(makers, i):
             s = make(self, "image", "empty")
             if s.lazy:
-                self.one(s, name + " empty", way)
-                self.guard(s, name, s.umount)
+                try:
+                    self.one(s, name + " empty", way)
+                finally:
+                    self.guard(s, name, s.umount)

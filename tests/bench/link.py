@@ -79,12 +79,14 @@ def first_start(system, link):
     system.empty()
     drop_caches()
     before = link.received()
-    with Watch([]) as w:
-        system.mount()
-        _, inner = python(system)
-    w.megabytes = (link.received() - before) / 1e6
+    try:
+        with Watch([]) as w:
+            system.mount()
+            _, inner = python(system)
+        w.megabytes = (link.received() - before) / 1e6
+    finally:
+        system.umount()
     w.anon, w.cpu = inner.anon, inner.cpu
-    system.umount()
     return w.seconds, w
 
 
@@ -96,8 +98,8 @@ def record(system, path):
         system.empty()
         system.mount()
         python(system)
-        system.umount()
     finally:
+        system.umount()
         system.more = system.more[:-2]
     return os.path.exists(path)
 
