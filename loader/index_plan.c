@@ -19,7 +19,7 @@
 
 #define NO_ITEM UINT32_MAX
 /* Of one file: 128 MiB of index. */
-#define MAX_CHUNKS (1u << 24)
+#define MAX_CHUNKS (1u << 24) /* of all files together */
 #define MAX_INDEX_BYTES ((uint64_t)4 << 30)
 
 void plan_fini(struct plan *p)
@@ -278,13 +278,13 @@ static int measure_file(struct plan *p, struct plan_item *it, struct err *e)
 	if (shift > EROFS_CHUNK_BITS)
 		shift = EROFS_CHUNK_BITS;
 	chunks = ((it->size - 1) >> (p->block_bits + shift)) + 1;
-	if (chunks > MAX_CHUNKS)
+	if (chunks > MAX_CHUNKS - p->chunk_count)
 		return err_set(e, -E2BIG,
 			"'%s' is in too many pieces: %llu chunks of %llu "
-			"bytes, "
-			"%u are the limit",
+			"bytes, %u are the limit for all files",
 			item_name(it), (unsigned long long)chunks,
 			1ull << (p->block_bits + shift), MAX_CHUNKS);
+	p->chunk_count += (uint32_t)chunks;
 	it->chunk_bits = (uint8_t)shift;
 	it->chunk_count = (uint32_t)chunks;
 	return 0;

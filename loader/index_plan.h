@@ -41,6 +41,7 @@ struct plan {
 	uint64_t data_off;            /* of block 0 */
 	uint64_t end;
 	bool has_xattrs, has_links;
+	uint32_t chunk_count; /* of all files so far */
 };
 
 /* -E2BIG, -ENOMEM, -EPROTO as ld_index_write. plan_fini in any case. */

@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include "blobcache/map.h"
 #include "loader/rafs.h"
@@ -154,6 +155,12 @@ int rafs_maps_build(struct rafs_boot *b, struct ld_rafs *r, struct err *e);
 int rafs_blob_id(const uint8_t *at, struct digest *ret);
 int rafs_refuse(struct err *e, const char *what);
 int rafs_broken(struct err *e, const char *what);
+/* Is it of a type that has neither contents nor a target? */
+static inline bool rafs_is_special(uint32_t mode)
+{
+	return S_ISCHR(mode) || S_ISBLK(mode) || S_ISFIFO(mode) ||
+	       S_ISSOCK(mode);
+}
 /* Set it, or leave it out: names that mean something to us or to no file system
  * that we write. */
 int rafs_set_xattr(struct ld_tree *t, struct ld_inode *i, const char *name,

@@ -348,21 +348,13 @@ static int fill_inode(struct walk *w, uint64_t nid, const struct rafs_inode *i,
 	err = read_xattrs(w, nid, i, node);
 	if (err < 0)
 		return err;
-	switch (i->attr.mode & S_IFMT) {
-	case S_IFDIR:
+	if (S_ISDIR(i->attr.mode))
 		return push_dir(w, nid, node, depth);
-	case S_IFLNK:
+	if (S_ISLNK(i->attr.mode))
 		return read_symlink(w, nid, i, node);
-	case S_IFREG:
+	if (S_ISREG(i->attr.mode))
 		return read_chunk_array(w, nid, i, node);
-	case S_IFCHR:
-	case S_IFBLK:
-	case S_IFIFO:
-	case S_IFSOCK:
-		return 0;
-	default:
-		return broken(w, nid, "file type");
-	}
+	return rafs_is_special(i->attr.mode) ? 0 : broken(w, nid, "file type");
 }
 
 /* ---- directories ---- */

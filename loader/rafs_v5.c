@@ -424,25 +424,19 @@ static int fill_inode(struct v5 *v, const struct inode *i,
 	err = read_xattrs(v, i, node);
 	if (err < 0)
 		return err;
-	switch (node->attr.mode & S_IFMT) {
-	case S_IFDIR:
+	if (S_ISDIR(node->attr.mode))
 		return push_dir(v, i, node, depth);
-	case S_IFLNK:
+	if (S_ISLNK(node->attr.mode)) {
 		if (!i->target || i->target_len == 0)
 			return broken(v, i, "link target");
 		return ld_tree_set_symlink(
 			v->r->tree, node, i->target, i->target_len, v->e);
-	case S_IFREG:
+	}
+	if (S_ISREG(node->attr.mode)) {
 		v->r->size_uncompressed += i->size;
 		return read_file(v, i, node);
-	case S_IFCHR:
-	case S_IFBLK:
-	case S_IFIFO:
-	case S_IFSOCK:
-		return 0;
-	default:
-		return broken(v, i, "file type");
 	}
+	return rafs_is_special(node->attr.mode) ? 0 : broken(v, i, "file type");
 }
 
 static int add_child(struct v5 *v, const struct pending *d, uint32_t place)

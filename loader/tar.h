@@ -20,6 +20,9 @@
 #define LD_TAR_MAX_PAX (1u << 20)        /* bytes of one extended header */
 #define LD_TAR_MAX_LONG_NAME (64u << 10) /* bytes of a GNU long name */
 #define LD_TAR_MAX_PIECES (1u << 18)     /* of one sparse file */
+/* Chunks of an index that all holes of a tar may need, on top of one for each
+ * block of it: an entry of 1 KiB must not stand for GiBs of index. */
+#define LD_TAR_MAX_HOLE_CHUNKS (1u << 22)
 /* Blocks of 512 bytes have 32-bit numbers in an index. */
 #define LD_TAR_MAX_SIZE ((uint64_t)UINT32_MAX * LD_TAR_BLOCK)
 

@@ -62,6 +62,36 @@ static int need_slot(struct ld_tar_layer *t, struct err *e)
 	return 0;
 }
 
+/*
+ * An index has one chunk size for a file: the largest that has all boundaries
+ * of its pieces between chunks.
+ */
+static int count_chunks(
+	struct ld_tar_layer *t, const struct ld_tar_entry *entry, struct err *e)
+{
+	uint64_t bits = 0, limit = LD_TAR_MAX_HOLE_CHUNKS, end;
+	const struct ld_tar_piece *p;
+	size_t k;
+
+	for (k = 0; k < entry->piece_count; k++) {
+		p = &entry->pieces[k];
+		end = p->file_off + p->len;
+		bits |= p->file_off | (end < entry->size ? end : 0);
+		limit = LD_TAR_MAX_HOLE_CHUNKS +
+		        (p->tar_off + p->len) / LD_TAR_BLOCK;
+	}
+	if (bits == 0)
+		return 0;
+	/* neither sum can wrap: sizes are below 2^63, limits below 2^55 */
+	t->chunks += (entry->size >> __builtin_ctzll(bits)) + 1;
+	if (t->chunks > limit)
+		return err_set_kind(e, ERR_UNSUPPORTED, -E2BIG,
+			"the holes of '%.200s' and of files before it need "
+			"more than %u chunks of an index",
+			path_text(t), LD_TAR_MAX_HOLE_CHUNKS);
+	return 0;
+}
+
 static int add_data(struct ld_tar_layer *t, struct ld_inode *i,
 	const struct ld_tar_entry *entry, struct err *e)
 {
@@ -76,6 +106,8 @@ static int add_data(struct ld_tar_layer *t, struct ld_inode *i,
 			e, -E2BIG, "'%.200s' is too large", path_text(t));
 	if (entry->piece_count > 0)
 		r = need_slot(t, e);
+	if (r == 0)
+		r = count_chunks(t, entry, e);
 	for (k = 0; k < entry->piece_count && r == 0; k++) {
 		p = &entry->pieces[k];
 		r = ld_tree_add_extent(

@@ -21,6 +21,7 @@ struct ld_tar_layer {
 	bool has_slot;
 	uint64_t pos; /* bytes fed */
 	uint64_t entries, size_uncompressed;
+	uint64_t chunks;    /* that sparse files will need in an index */
 	struct digest blob; /* who the tree's device slot is */
 };
 

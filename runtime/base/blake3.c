@@ -14,15 +14,11 @@
 #include "runtime/base/buf.h"
 
 enum {
-	CHUNK_START = 1,
-	CHUNK_END = 2,
 	PARENT = 4,
 	ROOT = 8,
-	BLOCK_LEN = 64,
 };
 
-static const uint32_t iv[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-	0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+static const uint32_t iv[8] = BLAKE3_IV;
 
 static const uint8_t permutation[16] = {
 	2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8};
@@ -75,7 +71,7 @@ static void compress(uint32_t cv[8], const uint32_t block[16], uint64_t counter,
 
 static void load_block(uint32_t m[16], const uint8_t *p, size_t n)
 {
-	uint8_t padded[BLOCK_LEN] = {0};
+	uint8_t padded[BLAKE3_BLOCK_LEN] = {0};
 	unsigned i;
 
 	if (n)
@@ -88,18 +84,18 @@ static void load_block(uint32_t m[16], const uint8_t *p, size_t n)
 static void chunk_cv(uint32_t cv[8], const uint8_t *p, size_t n,
 	uint64_t counter, uint32_t extra)
 {
-	uint32_t m[16], flags = CHUNK_START;
+	uint32_t m[16], flags = BLAKE3_CHUNK_START;
 
 	memcpy(cv, iv, sizeof(iv));
-	while (n > BLOCK_LEN) {
-		load_block(m, p, BLOCK_LEN);
-		compress(cv, m, counter, BLOCK_LEN, flags);
-		p += BLOCK_LEN;
-		n -= BLOCK_LEN;
+	while (n > BLAKE3_BLOCK_LEN) {
+		load_block(m, p, BLAKE3_BLOCK_LEN);
+		compress(cv, m, counter, BLAKE3_BLOCK_LEN, flags);
+		p += BLAKE3_BLOCK_LEN;
+		n -= BLAKE3_BLOCK_LEN;
 		flags = 0;
 	}
 	load_block(m, p, n);
-	compress(cv, m, counter, (uint32_t)n, flags | CHUNK_END | extra);
+	compress(cv, m, counter, (uint32_t)n, flags | BLAKE3_CHUNK_END | extra);
 }
 
 /* right becomes the parent of left and right. */
@@ -110,7 +106,7 @@ static void join(const uint32_t left[8], uint32_t right[8], uint32_t extra)
 	memcpy(m, left, 32);
 	memcpy(m + 8, right, 32);
 	memcpy(right, iv, sizeof(iv));
-	compress(right, m, 0, BLOCK_LEN, PARENT | extra);
+	compress(right, m, 0, BLAKE3_BLOCK_LEN, PARENT | extra);
 }
 
 void blake3_init(struct blake3 *b)

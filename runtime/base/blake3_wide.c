@@ -14,14 +14,10 @@
 typedef uint32_t lanes __attribute__((vector_size(4 * BLAKE3_LANES)));
 
 enum {
-	CHUNK_START = 1,
-	CHUNK_END = 2,
-	BLOCK_LEN = 64,
 	ROUNDS = 7,
 };
 
-static const uint32_t iv[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-	0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+static const uint32_t iv[8] = BLAKE3_IV;
 
 /* The message order of each round: the permutation applied again and again. */
 static const uint8_t order[ROUNDS][16] = {
@@ -65,7 +61,7 @@ static inline void load(lanes m[16], const uint8_t *in, unsigned block)
 	unsigned w, l;
 
 	for (l = 0; l < BLAKE3_LANES; l++) {
-		at = in + l * BLAKE3_CHUNK_LEN + block * BLOCK_LEN;
+		at = in + l * BLAKE3_CHUNK_LEN + block * BLAKE3_BLOCK_LEN;
 		for (w = 0; w < 16; w++)
 			words[w][l] = le32_at(at + 4 * w);
 	}
@@ -77,7 +73,7 @@ static inline void compress(lanes cv[8], const lanes m[16], lanes counter_low,
 {
 	lanes s[16] = {cv[0], cv[1], cv[2], cv[3], cv[4], cv[5], cv[6], cv[7],
 		all(iv[0]), all(iv[1]), all(iv[2]), all(iv[3]), counter_low,
-		counter_high, all(BLOCK_LEN), all(flags)};
+		counter_high, all(BLAKE3_BLOCK_LEN), all(flags)};
 	const uint8_t *o;
 	unsigned r, i;
 
@@ -99,7 +95,7 @@ static inline void compress(lanes cv[8], const lanes m[16], lanes counter_low,
 void BLAKE3_WIDE_NAME(
 	const uint8_t *in, uint64_t counter, uint32_t cvs[BLAKE3_LANES][8])
 {
-	const unsigned last = BLAKE3_CHUNK_LEN / BLOCK_LEN - 1;
+	const unsigned last = BLAKE3_CHUNK_LEN / BLAKE3_BLOCK_LEN - 1;
 	lanes cv[8], m[16], low, high;
 	unsigned b, i, l;
 
@@ -112,8 +108,8 @@ void BLAKE3_WIDE_NAME(
 	for (b = 0; b <= last; b++) {
 		load(m, in, b);
 		compress(cv, m, low, high,
-			(b == 0 ? CHUNK_START : 0) |
-				(b == last ? CHUNK_END : 0));
+			(b == 0 ? BLAKE3_CHUNK_START : 0) |
+				(b == last ? BLAKE3_CHUNK_END : 0));
 	}
 	for (l = 0; l < BLAKE3_LANES; l++)
 		for (i = 0; i < 8; i++)

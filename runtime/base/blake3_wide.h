@@ -9,6 +9,18 @@
 
 enum { BLAKE3_LANES = 8 };
 
+/* Of the algorithm, for both files. */
+enum {
+	BLAKE3_CHUNK_START = 1, /* flags of a block */
+	BLAKE3_CHUNK_END = 2,
+	BLAKE3_BLOCK_LEN = 64,
+};
+#define BLAKE3_IV \
+	{ \
+		0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, \
+			0x9b05688c, 0x1f83d9ab, 0x5be0cd19 \
+	}
+
 /*
  * in: BLAKE3_LANES whole chunks, none of them the last of its input; counter:
  * the number of the first. cvs: their chaining values.
