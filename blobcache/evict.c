@@ -254,7 +254,7 @@ int bc_store_evict(struct bc_store *s, struct bc_evict *w, struct err *e)
 	lock = openat(s->dirfd, "blobs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (lock < 0)
 		return err_sys(e, -errno, "cannot open '%s/blobs'", s->path);
-	if (flock(lock, LOCK_EX | LOCK_NB) < 0)
+	if (flock(lock, LOCK_EX | (w->is_patient ? 0 : LOCK_NB)) < 0)
 		return err_set(e, -EBUSY,
 			"another process makes room in the cache '%s', try "
 			"again",

@@ -25,14 +25,15 @@ struct bc_evict {
 	const struct digest *only;
 	size_t only_count;
 	bool even_pinned;
+	bool is_patient; /* wait for another process that evicts */
 	/* out */
 	uint64_t freed;
 };
 
 /*
  * 0: done, as far as there was something (see freed); -EROFS, -ENOMEM, -errno.
- * -EBUSY: another process is at it. What is being written at this moment is
- * left alone. BLOCKING.
+ * -EBUSY: another process is at it, and w is not patient. What is being written
+ * at this moment is left alone. BLOCKING.
  */
 int bc_store_evict(struct bc_store *s, struct bc_evict *w, struct err *e);
 

@@ -411,7 +411,8 @@ static int sweep_one(void *arg, const struct digest *d)
 static int sweep_bytes(struct sweep *w, uint64_t *ret_freed)
 {
 	const struct bc_inventory *files = &w->c->files;
-	struct bc_evict evict = {.want = UINT64_MAX, .before = w->before};
+	struct bc_evict evict = {
+		.want = UINT64_MAX, .before = w->before, .is_patient = true};
 	struct digest *only;
 	size_t k, n = 0;
 	int r = 0;

@@ -293,7 +293,8 @@ static int forget_old(
 static int evict(struct bc_store *s, uint64_t want, uint32_t before,
 	uint64_t *freed, struct err *e)
 {
-	struct bc_evict w = {.want = want, .before = before};
+	struct bc_evict w = {
+		.want = want, .before = before, .is_patient = true};
 	int r = want > 0 ? bc_store_evict(s, &w, e) : 0;
 
 	*freed += w.freed;
