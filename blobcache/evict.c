@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "blobcache/evict_int.h"
@@ -30,6 +31,7 @@
 #define LOOK_MS 10000     /* other processes store too */
 #define FRUITLESS_MS 1000 /* after a look that found nothing to take */
 #define WARN_INTERVAL_MS 60000
+#define FRESH_SECONDS 60
 #define FREE_PERCENT_AFTER 6u /* of the file system, once it was below 5 */
 
 /* One run of one file. */
@@ -331,21 +333,26 @@ bool bc_store_wants_room(struct bc_store *s)
 	       now - atomic_load(&s->looked_ms) > LOOK_MS;
 }
 
-/* Bytes that should go now. */
-static uint64_t excess(struct bc_store *s)
+/* Bytes above what our own limit allows. */
+static uint64_t over_limit(const struct bc_store *s)
 {
-	uint64_t limit = atomic_load(&s->limit), n = 0, want, have;
+	uint64_t limit = atomic_load(&s->limit);
+
+	if (limit == UINT64_MAX || used(s) <= limit - limit / HIGH_PART)
+		return 0;
+	return used(s) - (limit - limit / LOW_PART);
+}
+
+/* Bytes that the file system is short of. */
+static uint64_t short_of(const struct bc_store *s)
+{
 	struct statvfs st;
 
-	if (limit != UINT64_MAX && used(s) > limit - limit / HIGH_PART)
-		n = used(s) - (limit - limit / LOW_PART);
-	if (fstatvfs(s->dirfd, &st) == 0 &&
-		st.f_bavail < st.f_blocks / 100 * STORE_FREE_PERCENT) {
-		want = st.f_blocks / 100 * FREE_PERCENT_AFTER;
-		have = st.f_bavail;
-		n = max_u64(n, (want - have) * st.f_frsize);
-	}
-	return n;
+	if (fstatvfs(s->dirfd, &st) < 0 ||
+		st.f_bavail >= st.f_blocks / 100 * STORE_FREE_PERCENT)
+		return 0;
+	return (st.f_blocks / 100 * FREE_PERCENT_AFTER - st.f_bavail) *
+	       st.f_frsize;
 }
 
 static void warn_no_room(struct bc_store *s)
@@ -360,32 +367,47 @@ static void warn_no_room(struct bc_store *s)
 		s->path);
 }
 
+/* Returns whether all of that went. */
+static bool make_room(struct bc_store *s, uint64_t want, uint32_t before)
+{
+	struct bc_evict w = {.want = want, .before = before};
+	struct err e = {0};
+	int r;
+
+	if (want == 0)
+		return true;
+	r = bc_store_evict(s, &w, &e);
+	if (r < 0 && r != -EBUSY)
+		log_warn("%s", e.text);
+	else if (r == 0 && w.freed == 0)
+		warn_no_room(s);
+	if (w.freed > 0)
+		log_debug("evicted %llu bytes from the cache '%s'",
+			(unsigned long long)w.freed, s->path);
+	atomic_fetch_sub(
+		&s->measured, min_u64(w.freed, atomic_load(&s->measured)));
+	return w.freed >= want;
+}
+
+/*
+ * On a disk that others fill nothing we throw away is enough: there what was
+ * used just now stays, or its readers would fetch it again and again.
+ */
 bool bc_store_make_room(struct bc_store *s)
 {
-	struct bc_evict w = {0};
 	struct err e = {0};
-	int r = 0;
+	bool is_enough;
 
 	if (s->read_only)
 		return false;
 	atomic_store(&s->looked_ms, clock_ms());
-	if (atomic_load(&s->limit) != UINT64_MAX)
-		r = measure(s, &e);
-	w.want = excess(s);
-	if (r == 0 && w.want > 0)
-		r = bc_store_evict(s, &w, &e);
-	if (r < 0 && r != -EBUSY)
+	if (atomic_load(&s->limit) != UINT64_MAX && measure(s, &e) < 0)
 		log_warn("%s", e.text);
-	else if (r == 0 && w.want > 0 && w.freed == 0)
-		warn_no_room(s);
-	if (w.freed > 0) {
-		log_debug("evicted %llu bytes from the cache '%s'",
-			(unsigned long long)w.freed, s->path);
-		atomic_fetch_sub(&s->measured,
-			min_u64(w.freed, atomic_load(&s->measured)));
-	}
+	is_enough = make_room(s, over_limit(s), 0);
+	is_enough &= make_room(
+		s, short_of(s), (uint32_t)(time(NULL) - FRESH_SECONDS));
 	atomic_store(&s->full_checked_ms, 0);
-	if (w.want > 0 && w.freed < w.want)
+	if (!is_enough)
 		atomic_store(&s->next_look_ms, clock_ms() + FRUITLESS_MS);
 	return !bc_store_is_full(s);
 }

@@ -3,6 +3,8 @@ import glob
 import json
 import os
 import random
+import re
+import struct
 import subprocess
 import time
 
@@ -42,6 +44,14 @@ def without_root(tree):
 
 def expect_truth(mnt, truth):
     assert trees.differences(without_root(trees.scan(mnt)), without_root(truth)) == []
+
+
+def make_old(cache):
+    """All that is there was used an hour ago (blobcache/README.md, "ready")."""
+    for path in glob.glob(f"{cache}/blobs/*/*/*/ready"):
+        with open(path, "r+b") as f:
+            f.seek(96)
+            f.write(struct.pack("<I", int(time.time()) - 3600) * 1000)
 
 
 def spoil(cache):
@@ -180,6 +190,23 @@ def test_what_the_kernel_has_is_not_taken_from_it(samples, edge_truth, cache, mn
     assert data_files(cache) == []
 
 
+def test_cleared_bits_are_on_the_disk_before_holes_are_punched(samples, cache, tmp_path):
+    tools.sluice("fetch", "-q", "--cache", cache, samples["edge-zstdchunked"])
+    with open(tmp_path / "trace", "w", encoding="utf-8") as trace:
+        subprocess.run(["strace", "-y", "-e", "trace=fsync,fallocate", tools.BIN, "cache",
+                        "--cache", str(cache), "prune", "--size", "20M"], check=True,
+                       stdout=subprocess.DEVNULL, stderr=trace)
+    synced, punched = set(), 0
+    for line in (tmp_path / "trace").read_text().splitlines():
+        m = re.match(r"(fsync|fallocate)\(\d+<(.*)/(ready|data)>", line)
+        if m and m[1] == "fsync" and m[3] == "ready":
+            synced.add(m[2])
+        elif m and m[1] == "fallocate":
+            assert m[2] in synced
+            punched += 1
+    assert punched > 0
+
+
 # ---- pins, names ----
 
 def test_pinned_images_stay(samples, cache, tmp_path):
@@ -291,6 +318,7 @@ def test_a_full_disk_makes_room(samples, edge_truth, mnt, tmp_path):
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=700,size=60m", "t", str(place)], check=True)
     try:
         tools.sluice("fetch", "-q", "--cache", place, samples["edge-zstdchunked"])
+        make_old(place)
         tools.mount(place, samples["edge-estargz"], mnt)
         expect_truth(mnt, edge_truth)
         s = tools.status(mnt)
