@@ -110,6 +110,11 @@ int bc_blob_open(
 		return r;
 	}
 	b->source = o->source;
+	if (b->source) {
+		b->source->store = b->store;
+		b->source->whole_begins = blob_whole_begins;
+		b->source->whole_arg = b;
+	}
 	*ret = b;
 	return 0;
 }

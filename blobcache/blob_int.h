@@ -17,6 +17,7 @@
 
 #include "blobcache/blob.h"
 #include "blobcache/budget.h"
+#include "blobcache/fill.h"
 #include "blobcache/plan.h"
 #include "runtime/file.h"
 #include "runtime/flight.h"
@@ -110,6 +111,15 @@ struct blob_sync {
 	int result;
 };
 
+/* worker 0's, but for is_posted */
+struct blob_whole {
+	struct rt_task task;
+	struct bc_fill fill;
+	struct bc_fill_blob self;
+	atomic_bool is_posted;
+	bool is_running;
+};
+
 struct bc_blob {
 	struct rt *rt;
 	struct bc_store *store;
@@ -129,6 +139,7 @@ struct bc_blob {
 	bool is_closing;
 
 	struct blob_sync sync;
+	struct blob_whole whole;
 	struct rt_job room; /* whose store is_evicting */
 	atomic_uint active; /* the open blob, runs, sync */
 	atomic_bool was_used;
@@ -211,6 +222,9 @@ void blob_storing_add(struct bc_blob *b, struct run_group *rg);
 
 /* See that there is room in the cache for more. ANY_THREAD. */
 void blob_room_look(struct bc_blob *b);
+/* bc_source.whole_begins of b's source. ANY_THREAD, during a fetch of b. */
+void blob_whole_begins(struct bc_source *s);
+
 /* bytes were stored: see that they become durable. ANY_THREAD. */
 void blob_sync_note(struct bc_blob *b, uint64_t bytes);
 /* INIT_ONLY. */

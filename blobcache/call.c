@@ -350,6 +350,13 @@ static void set_patience(struct bc_call *c)
 
 static void call_answered(struct bc_transfer *t);
 
+static int call_take(struct bc_transfer *t, const void *p, size_t n)
+{
+	struct bc_call *c = container_of(t, struct bc_call, t);
+
+	return c->take(c, t->body_len, p, n);
+}
+
 static void fill_transfer(struct bc_call *c)
 {
 	struct bc_transfer *t = &c->t;
@@ -370,11 +377,13 @@ static void fill_transfer(struct bc_call *c)
 		t->range_off = c->off + c->got;
 		t->range_len = c->len - c->got;
 		t->range_total = c->total;
-		t->accept_whole = c->buf && bc_net_host_has_no_ranges(
-						    c->route->net, c->url);
+		t->accept_whole =
+			c->buf && !c->ranges_only &&
+			bc_net_host_has_no_ranges(c->route->net, c->url);
 	}
 	t->buf = c->buf ? c->buf + c->got : NULL;
 	t->buf_len = c->buf ? c->len - c->got : 0;
+	t->take = c->take ? call_take : NULL;
 	t->grow = c->grow;
 	if (c->grow)
 		c->grow->len = 0;
@@ -441,10 +450,14 @@ static bool call_probe(struct bc_call *c, enum bc_verdict v)
 /* Keep what came before the connection broke. */
 static void call_keep_prefix(struct bc_call *c)
 {
-	if (!c->has_range || !c->buf || c->t.body_len < RESUME_MIN_BYTES ||
-		c->t.body_len >= c->len - c->got)
+	uint64_t n = c->t.body_len;
+
+	if (c->take ? n < c->got + RESUME_MIN_BYTES
+		    : !c->has_range || !c->buf || n < RESUME_MIN_BYTES ||
+				n >= c->len - c->got)
 		return;
-	c->got += c->t.body_len;
+	/* A body that is taken begins anew, but has come further. */
+	c->got = c->take ? n : c->got + n;
 	c->attempt = 0;
 	c->first_failure_ms = 0;
 }
@@ -509,6 +522,12 @@ static void call_answered(struct bc_transfer *t)
 	if (t->range_ignored && !c->buf) {
 		target_remember(c);
 		call_succeed(c);
+		return;
+	}
+	if (t->range_ignored && c->ranges_only) {
+		target_remember(c);
+		call_finish(c, err_set(&c->err, -EOPNOTSUPP,
+				       "the server ignores ranges"));
 		return;
 	}
 	if (t->range_ignored && !t->accept_whole) {

@@ -87,10 +87,17 @@ struct bc_call {
 	uint32_t distrusted;
 	enum rt_class cls;
 	bool has_range; /* [off, off + len) of total bytes into buf */
+	/* A server that ignores ranges ends it with -EOPNOTSUPP. */
+	bool ranges_only;
 	uint64_t off, total;
 	uint8_t *buf; /* NULL: the answer's headers are enough */
 	size_t len;
-	struct buf *grow;     /* without range: the body */
+	struct buf *grow; /* without range: the body */
+	/*
+	 * Without range: the body, n bytes at off. It begins at 0 again after
+	 * each failure. Else than 0 ends the call. ON_NET
+	 */
+	int (*take)(struct bc_call *c, uint64_t off, const void *p, size_t n);
 	uint32_t patience_ms; /* how long it waits for a server that cannot be
 	                         reached; UINT32_MAX: for ever */
 	void (*done)(struct bc_call *c); /* ON_NET */
@@ -98,7 +105,8 @@ struct bc_call {
 	/*
 	 * Answer. 0: 2xx. -ENOENT (404), -EACCES (401, 403), -EHOSTUNREACH
 	 * (nobody there), -EIO (retries used up), -EPROTO (HTTP broken, other
-	 * statuses), -EKEYREJECTED, -E2BIG, -ENOMEM, -EAGAIN, -ECANCELED; the
+	 * statuses), -EKEYREJECTED, -EOPNOTSUPP, -E2BIG, -ENOMEM, -EAGAIN,
+	 * -ECANCELED; the
 	 * sentence is in err. t has status and headers of the last answer.
 	 */
 	int result;

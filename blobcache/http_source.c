@@ -6,12 +6,10 @@
  * worker of the fetch. The memory of the call lives until done has been called
  * there, so that a cancel on the way finds something to cancel.
  */
-#include "blobcache/http_source.h"
-
 #include <errno.h>
-#include <pthread.h>
 #include <string.h>
 
+#include "blobcache/http_int.h"
 #include "blobcache/registry.h"
 #include "blobcache/registry_int.h"
 #include "blobcache/tls_dir.h"
@@ -21,24 +19,6 @@
 
 #define LOG_TOPIC "http"
 #define WARN_INTERVAL_MS 5000
-
-struct http_source {
-	struct bc_source src;
-	struct bc_route *route;    /* borrowed, or own */
-	struct bc_route *own;      /* owned; NULL: not used */
-	char *path;                /* owned */
-	struct bc_targets targets; /* ON_NET */
-	uint32_t offline_ms;
-	uint64_t warned_ms; /* ON_NET */
-	/* Guards priv of every fetch: others promote what may just end. */
-	pthread_mutex_t lock;
-};
-
-struct http_fetch {
-	struct bc_call call;
-	struct bc_fetch *fetch;
-	struct http_source *source;
-};
 
 static void fetch_home(struct rt_task *t)
 {
@@ -54,7 +34,7 @@ static void fetch_home(struct rt_task *t)
 	f->done(f);
 }
 
-static void fetch_end(struct bc_fetch *f, int result)
+void http_fetch_end(struct bc_fetch *f, int result)
 {
 	f->result = result;
 	f->task.run = fetch_home;
@@ -77,36 +57,39 @@ static int fetch_code(int result)
 	}
 }
 
-static void fetch_answered(struct bc_call *c)
+int http_fetch_code(struct http_source *s, const struct bc_call *c)
 {
-	struct http_fetch *hf = container_of(c, struct http_fetch, call);
 	int rc = fetch_code(c->result);
 
 	if (rc < 0 && rc != -ECANCELED &&
-		log_ratelimit(&hf->source->warned_ms, WARN_INTERVAL_MS))
+		log_ratelimit(&s->warned_ms, WARN_INTERVAL_MS))
 		log_warn("%s, giving up", c->err.text);
-	bc_call_fini(c);
-	hf->fetch->via = 1u << c->at;
-	fetch_end(hf->fetch, rc);
+	return rc;
 }
 
-static void source_fetch(struct bc_source *src, struct bc_fetch *f)
+static void fetch_answered(struct bc_call *c)
 {
-	struct http_source *s = container_of(src, struct http_source, src);
-	struct http_fetch *hf;
+	struct http_fetch *hf = container_of(c, struct http_fetch, call);
+	struct http_source *s = hf->source;
+	bool is_whole = c->result == -EOPNOTSUPP;
+	int rc = is_whole ? 0 : http_fetch_code(s, c);
 
-	if (f->len == 0 ||
-		(src->size && !range_fits(f->off, f->len, src->size))) {
-		fetch_end(f, -EPROTO);
-		return;
-	}
-	hf = mem_zalloc(sizeof(*hf));
-	if (!hf) {
-		fetch_end(f, -ENOMEM);
-		return;
-	}
-	hf->fetch = f;
-	hf->source = s;
+	bc_call_fini(c);
+	hf->fetch->via = 1u << c->at;
+	pthread_mutex_lock(&s->lock);
+	hf->is_calling = false;
+	pthread_mutex_unlock(&s->lock);
+	if (is_whole)
+		http_whole_join(hf);
+	else
+		http_fetch_end(hf->fetch, rc);
+}
+
+void http_fetch_call(struct http_fetch *hf, bool ranges_only)
+{
+	struct http_source *s = hf->source;
+	struct bc_fetch *f = hf->fetch;
+
 	hf->call = (struct bc_call){
 		.route = s->route,
 		.targets = &s->targets,
@@ -115,17 +98,46 @@ static void source_fetch(struct bc_source *src, struct bc_fetch *f)
 		.distrusted = f->is_again ? f->via : 0,
 		.cls = f->cls,
 		.has_range = true,
+		.ranges_only = ranges_only,
 		.off = f->off,
-		.total = src->size,
+		.total = s->src.size,
 		.buf = f->buf,
 		.len = f->len,
 		.patience_ms = s->offline_ms,
 		.done = fetch_answered,
 	};
+	hf->is_calling = true;
+	bc_call_start(&hf->call);
+}
+
+static void source_fetch(struct bc_source *src, struct bc_fetch *f)
+{
+	struct http_source *s = container_of(src, struct http_source, src);
+	struct http_fetch *hf;
+	bool is_whole;
+
+	if (f->len == 0 ||
+		(src->size && !range_fits(f->off, f->len, src->size))) {
+		http_fetch_end(f, -EPROTO);
+		return;
+	}
+	hf = mem_zalloc(sizeof(*hf));
+	if (!hf) {
+		http_fetch_end(f, -ENOMEM);
+		return;
+	}
+	hf->fetch = f;
+	hf->source = s;
 	pthread_mutex_lock(&s->lock);
 	f->priv = hf;
-	bc_call_start(&hf->call);
+	is_whole = s->whole.is_on;
+	/* Without a place or a size there is no other way than range by range
+	 */
+	if (!is_whole)
+		http_fetch_call(hf, src->store && src->size);
 	pthread_mutex_unlock(&s->lock);
+	if (is_whole)
+		http_whole_join(hf);
 }
 
 /* f may have ended: then there is nothing to do. */
@@ -137,14 +149,26 @@ static void tell_call(struct bc_source *src, struct bc_fetch *f,
 
 	pthread_mutex_lock(&s->lock);
 	hf = f->priv;
-	if (hf)
+	if (hf && hf->is_calling)
 		tell(&hf->call);
 	pthread_mutex_unlock(&s->lock);
 }
 
 static void source_cancel(struct bc_source *src, struct bc_fetch *f)
 {
+	struct http_source *s = container_of(src, struct http_source, src);
+	struct http_fetch *hf;
+
 	tell_call(src, f, bc_call_cancel);
+	pthread_mutex_lock(&s->lock);
+	hf = f->priv;
+	/* The stream goes on: for others, and for the cache. */
+	if (hf && hf->is_waiting) {
+		list_remove(&hf->node);
+		hf->is_waiting = false;
+		http_fetch_end(f, -ECANCELED);
+	}
+	pthread_mutex_unlock(&s->lock);
 }
 
 static void source_promote(struct bc_source *src, struct bc_fetch *f)
@@ -156,6 +180,7 @@ static void source_destroy(struct bc_source *src)
 {
 	struct http_source *s = container_of(src, struct http_source, src);
 
+	http_whole_fini(s);
 	/* A done that has posted its end may still be on the net thread. */
 	bc_net_barrier(s->route->net);
 	if (s->own)
@@ -182,6 +207,7 @@ int bc_route_source(struct bc_route *route, const char *path, uint64_t size,
 	if (!s)
 		return -ENOMEM;
 	pthread_mutex_init(&s->lock, NULL);
+	http_whole_init(s);
 	s->src.ops = &source_ops;
 	s->src.size = size;
 	s->route = route;
@@ -278,6 +304,7 @@ int bc_http_source_open(struct bc_net *net, const struct bc_registry_options *o,
 	}
 	bc_route_init(s->own, net);
 	pthread_mutex_init(&s->lock, NULL);
+	http_whole_init(s);
 	s->src.ops = &source_ops;
 	s->src.size = size == BC_SIZE_UNKNOWN ? 0 : size;
 	s->route = s->own;

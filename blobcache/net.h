@@ -68,7 +68,10 @@ struct bc_transfer {
 	uint32_t connect_timeout_ms; /* 0: 10 s */
 	uint32_t stall_timeout_ms;   /* no byte for so long; 0: 30 s */
 
-	/* where the body of a 2xx answer goes: one of the two */
+	/* where the body of a 2xx answer goes: one of the three */
+	/* ON_NET; n more bytes, body_len are there. 0, else it ends with that.
+	 */
+	int (*take)(struct bc_transfer *t, const void *p, size_t n);
 	uint8_t *buf; /* has buf_len bytes; more body is an error */
 	size_t buf_len;
 	struct buf *grow; /* up to its max; bodies of errors go here too */

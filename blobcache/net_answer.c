@@ -249,6 +249,10 @@ static int take_wanted(struct net_job *j, const char *p, size_t n)
 			return refuse(
 				j, -EPROTO, "more came than was asked for");
 		memcpy(t->buf + t->body_len, p, n);
+	} else if (t->take) {
+		rc = t->take(t, p, n);
+		if (rc < 0)
+			return refuse(j, rc, "the answer cannot be kept");
 	} else if (t->grow) {
 		rc = buf_append(t->grow, p, n);
 		if (rc < 0)

@@ -16,6 +16,7 @@
 #include "runtime/runtime.h"
 
 struct bc_source;
+struct bc_store;
 
 /* One range; zero it, fill the public part, start it; reusable after done. */
 struct bc_fetch {
@@ -60,6 +61,19 @@ struct bc_source {
 	const struct bc_source_ops *ops;
 	uint64_t size; /* of the blob; 0: not known */
 	bool is_local; /* no network: prefetch and coalescing gain nothing */
+	/*
+	 * For servers that send objects only whole; set before the first fetch.
+	 * Where such a one is kept meanwhile, NULL: nowhere; and who wants to
+	 * know that it comes, NULL: nobody. ANY_THREAD, during a fetch.
+	 */
+	struct bc_store *store;
+	void (*whole_begins)(struct bc_source *s);
+	void *whole_arg;
+	/*
+	 * What it has kept of one is not needed any more. Set by the source;
+	 * NULL: it keeps nothing. ANY_THREAD.
+	 */
+	void (*forget)(struct bc_source *s);
 };
 
 static inline void bc_source_fetch(struct bc_source *s, struct bc_fetch *f)

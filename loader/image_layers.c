@@ -248,6 +248,7 @@ static int read_layer(struct image_job *j, const struct ld_layer_desc *d,
 	r = origin->ops->source(origin, &d->digest, d->size, &o.source, e);
 	if (r < 0)
 		return r;
+	o.source->store = j->store;
 	if (ld_layer_is_plain(ld_layer_recognise(d, &is_lazy, &why)))
 		r = ld_layer_stream(&o, ret, e);
 	else

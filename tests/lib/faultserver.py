@@ -14,6 +14,8 @@ that exact path, after which it is served properly:
 
     /ok/...               ranges, as they should be
     /whole/...            200 and everything, whatever range was asked for
+    /whole-cut/N/K/...    the same, which ends after N bytes
+    /whole-stall/N/K/...  the same, of which nothing comes after N bytes
     /cut/N/K/...          the connection ends after N bytes of the body
     /stall/N/K/...        nothing comes after N bytes of the body
     /loris/...            a byte every 20 ms
@@ -146,6 +148,22 @@ class Handler(BaseHTTPRequestHandler):
             return self.ok()
         self.wfile.write(self.begin_range()[:int(n)])
         self.wfile.flush()
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def do_whole(self, what, n, k):
+        self.begin(200, SIZE)
+        if not first(self.path, k):
+            self.wfile.write(BODY)
+            return
+        self.wfile.write(BODY[:n])
+        self.wfile.flush()
+        if what == "whole-stall":
+            self.connection.settimeout(60)
+            try:
+                self.connection.recv(1)
+            except OSError:
+                pass
         self.close_connection = True
         self.connection.shutdown(socket.SHUT_RDWR)
 
@@ -312,6 +330,8 @@ class Handler(BaseHTTPRequestHandler):
         elif what == "whole":
             self.begin(200, SIZE)
             self.wfile.write(BODY)
+        elif what.startswith("whole-"):
+            self.do_whole(what, int(words[1]), int(words[2]))
         elif what == "cut":
             self.do_cut(words[1], words[2])
         elif what == "stall":
