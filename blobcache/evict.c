@@ -32,6 +32,7 @@
 #define FRUITLESS_MS 1000 /* after a look that found nothing to take */
 #define WARN_INTERVAL_MS 60000
 #define FRESH_SECONDS 60
+#define PART_SECONDS 3600     /* of beginnings that nobody went on with */
 #define FREE_PERCENT_AFTER 6u /* of the file system, once it was below 5 */
 
 /* One run of one file. */
@@ -271,6 +272,12 @@ int bc_store_evict(struct bc_store *s, struct bc_evict *w, struct err *e)
 	return r;
 }
 
+void bc_store_drop_parts(struct bc_store *s, uint32_t age_s)
+{
+	if (!s->read_only)
+		store_sweep_tmp(s->dirfd, age_s);
+}
+
 /* ---- when ---- */
 
 static uint64_t used(const struct bc_store *s)
@@ -376,6 +383,7 @@ static bool make_room(struct bc_store *s, uint64_t want, uint32_t before)
 
 	if (want == 0)
 		return true;
+	bc_store_drop_parts(s, PART_SECONDS);
 	r = bc_store_evict(s, &w, &e);
 	if (r < 0 && r != -EBUSY)
 		log_warn("%s", e.text);

@@ -38,6 +38,12 @@ struct bc_evict {
 int bc_store_evict(struct bc_store *s, struct bc_evict *w, struct err *e);
 
 /*
+ * Remove the beginnings of blobs that were kept for another try (part.h) and
+ * saw none for so long. BLOCKING.
+ */
+void bc_store_drop_parts(struct bc_store *s, uint32_t age_s);
+
+/*
  * The most bytes of the disk that the whole cache directory may take;
  * UINT64_MAX: no limit, as at first. Measures what is there. Each process keeps
  * to its own limit. BLOCKING.

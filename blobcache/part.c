@@ -131,12 +131,12 @@ void bc_part_drop(struct bc_part *p)
 	*p = (struct bc_part){.fd = -1};
 }
 
-bool bc_part_is_young(int tmp_fd, const char *name)
+bool bc_part_is_young(int tmp_fd, const char *name, uint32_t max_age_s)
 {
 	struct stat st;
 
 	if (strncmp(name, PREFIX, strlen(PREFIX)) != 0 ||
 		fstatat(tmp_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return false;
-	return time(NULL) - st.st_mtime < BC_PART_MAX_AGE_S;
+	return time(NULL) - st.st_mtime < (time_t)max_age_s;
 }

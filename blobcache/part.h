@@ -46,5 +46,5 @@ void bc_part_keep(struct bc_part *p);
 /* It is of no use any more. Fine for none. */
 void bc_part_drop(struct bc_part *p);
 
-/* Is the file of that name below tmp/ one of these, and not yet too old? */
-bool bc_part_is_young(int tmp_fd, const char *name);
+/* Is the file of that name below tmp/ one of these, and not older than that? */
+bool bc_part_is_young(int tmp_fd, const char *name, uint32_t max_age_s);

@@ -144,11 +144,7 @@ static int read_boot_id(uint8_t ret[BC_BOOT_ID_LEN])
 	return getrandom(ret, BC_BOOT_ID_LEN, 0) == BC_BOOT_ID_LEN ? 0 : -EIO;
 }
 
-/*
- * Streams and puts that nobody holds any more: their process died. Beginnings
- * of blobs wait a while for another try.
- */
-static void sweep_tmp(int dirfd)
+void store_sweep_tmp(int dirfd, uint32_t max_age_s)
 {
 	struct dirent *de;
 	int fd, tmp;
@@ -163,7 +159,7 @@ static void sweep_tmp(int dirfd)
 		return;
 	}
 	while ((de = readdir(d)) != NULL) {
-		if (bc_part_is_young(tmp, de->d_name))
+		if (bc_part_is_young(tmp, de->d_name, max_age_s))
 			continue;
 		fd = openat(tmp, de->d_name,
 			O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
@@ -208,7 +204,7 @@ static int store_setup(struct bc_store *s, struct err *e)
 		return 0;
 	r = make_top(s->dirfd, s->path, e);
 	if (r == 0)
-		sweep_tmp(s->dirfd);
+		store_sweep_tmp(s->dirfd, BC_PART_MAX_AGE_S);
 	return r;
 }
 

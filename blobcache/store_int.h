@@ -43,6 +43,11 @@ int store_write_all(int fd, const void *p, size_t n, uint64_t off);
  * -errno.
  */
 int store_tmp_create(const struct bc_store *s, char name[32], int *ret_fd);
+/*
+ * Remove streams and puts that nobody holds any more: their process died.
+ * Beginnings of blobs wait for another try, until they are so old.
+ */
+void store_sweep_tmp(int dirfd, uint32_t max_age_s);
 /* cachefile.c; see bc_spool_adopt. name is below s; its contents are fd's. */
 int store_adopt(struct bc_store *s, const char *name, int fd,
 	const struct digest *blob, const struct bc_map *map);

@@ -330,12 +330,15 @@ static int prune_some(struct bc_store *s, struct ld_cached *c,
 		r = forget_named(s, c, cli, e);
 		before = UINT32_MAX;
 	} else if (cli->all) {
+		bc_store_drop_parts(s, 0);
 		r = forget_old(s, c, UINT64_MAX, e);
 		if (r == 0)
 			r = evict(s, UINT64_MAX, 0, freed, e);
 		before = UINT32_MAX;
 	} else if (cli->older_s) {
 		before = seconds_ago(cli->older_s);
+		bc_store_drop_parts(
+			s, (uint32_t)min_u64(cli->older_s, UINT32_MAX));
 		r = forget_old(s, c, before, e);
 		if (r == 0)
 			r = evict(s, UINT64_MAX, before, freed, e);

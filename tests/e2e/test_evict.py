@@ -242,6 +242,14 @@ def test_shared_blobs_stay_while_an_image_needs_them(samples, cache):
     assert usage(cache)["bytes_unneeded"] == 0
 
 
+def test_prune_all_takes_beginnings_of_layers_too(cache):
+    run_cache(cache, "ls")
+    for name in ("part-sha256-" + 64 * "0", "1234"):
+        (cache / "tmp" / name).write_bytes(b"x" * 100)
+    run_cache(cache, "prune", "--all")
+    assert os.listdir(cache / "tmp") == []
+
+
 def test_unknown_images_are_exit_code_3(cache):
     for args in (["pin", "a.b/c:1"], ["unpin", "a.b/c:1"], ["prune", "a.b/c:1"]):
         assert "a.b/c:1" in tools.one_sentence(run_cache(cache, *args, check=False), 3)
