@@ -1,36 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The hostile maps and groups of tests/samples: a file's name says its end. */
-#include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 #include "blobcache/decode.h"
 #include "blobcache/map.h"
 #include "runtime/base/mem.h"
-
-/* "x.EPROTO.map" gives -EPROTO. */
-static int code_in_name(const char *name)
-{
-	if (strstr(name, ".ok"))
-		return 0;
-	if (strstr(name, ".EPROTO"))
-		return -EPROTO;
-	if (strstr(name, ".EBADMSG"))
-		return -EBADMSG;
-	if (strstr(name, ".EOPNOTSUPP"))
-		return -EOPNOTSUPP;
-	fail_msg("the name '%s' says no code", name);
-	return 0;
-}
+#include "tests/lib/hostile.h"
 
 static int load_map(DIR *dir, const char *name)
 {
@@ -85,7 +61,7 @@ static void try_folder(
 		if (d->d_name[0] == '.')
 			continue;
 		r = load(dir, d->d_name);
-		if (r != code_in_name(d->d_name))
+		if (r != hostile_code(d->d_name))
 			fail_msg("%s: %d", d->d_name, r);
 		count++;
 	}
