@@ -17,6 +17,7 @@
 
 #include "blobcache/blob_int.h"
 #include "blobcache/evict.h"
+#include "blobcache/verify.h"
 #include "runtime/base/clock.h"
 #include "tests/async/engines.h"
 #include "tests/lib/cache_fixture.h"
@@ -291,6 +292,69 @@ static void the_inventory_tells_what_is_there(void **state)
 	cache_fini(&c);
 }
 
+static void memory_may_end_at_any_place(void **state)
+{
+	struct bc_evict w;
+	struct bc_inventory i;
+	struct bc_verified v;
+	struct cache c;
+	unsigned long n;
+	int r = -ENOMEM;
+
+	cache_init(&c);
+	fill_with_ages(&c, 1000);
+	for (n = 1; r < 0; n++) {
+		assert_true(n < 1000);
+		w = (struct bc_evict){.want = 20000};
+		mem_fail_nth(n, 0);
+		r = bc_inventory_take(c.f.store, &i, NULL);
+		if (r == 0) {
+			r = bc_store_verify(c.f.store, &i.blobs[0], &v, NULL);
+			bc_inventory_fini(&i);
+		}
+		if (r == 0)
+			r = bc_store_evict(c.f.store, &w, NULL);
+		mem_fail_nth(0, 0);
+		assert_true(r == 0 || r == -ENOMEM);
+	}
+	assert_true(n > 5);
+	assert_int_equal(v.bad_chunks, 0);
+	expect_truth(&c);
+	cache_fini(&c);
+}
+
+/* ---- reading back ---- */
+
+static void what_was_changed_on_the_disk_is_found(void **state)
+{
+	struct bc_inventory i;
+	struct bc_verified v;
+	struct cache c;
+
+	cache_init(&c);
+	cache_fill_all(&c);
+	poke(&c.f, "data", (off_t)c.map.chunks[5].dev_off + 3, "\377", 1);
+	assert_int_equal(bc_inventory_take(c.f.store, &i, NULL), 0);
+	assert_int_equal(bc_store_verify(c.f.store, &i.blobs[0], &v, NULL), 0);
+	assert_int_equal(v.bad_chunks, 1);
+	assert_int_equal(v.bad_bytes, c.map.chunks[5].len);
+	assert_false(v.is_torn);
+	assert_false(bc_cachefile_is_ready(&c.c, 5, 1));
+	assert_true(bc_cachefile_is_ready(&c.c, 6, c.map.chunk_count - 6));
+	cache_fill(&c, 5);
+	/* one that is sealed is replaced */
+	assert_int_equal(bc_cachefile_seal(&c.c), 0);
+	poke(&c.f, "data", (off_t)c.map.chunks[5].dev_off + 3, "\377", 1);
+	assert_int_equal(bc_store_verify(c.f.store, &i.blobs[0], &v, NULL), 0);
+	assert_int_equal(v.bad_chunks, 1);
+	assert_false(bc_cachefile_is_sealed(&c.c));
+	cache_close(&c);
+	cache_open(&c);
+	assert_int_equal(bc_cachefile_ready_bytes(&c.c), 0);
+	bc_inventory_fini(&i);
+	cache_fini(&c);
+}
+
 /* ---- a limit ---- */
 
 static void under_a_limit(struct rt *rt)
@@ -377,6 +441,48 @@ static void readers_see_the_truth_while_another_process_evicts(void **state)
 	on_engines(2, raced);
 }
 
+/* A mount of its own: reads all, several times, in a cache that is too small.
+ */
+static void read_in_a_small_cache(struct fixture *f)
+{
+	struct rt *rt;
+	int i;
+
+	assert_int_equal(
+		rt_create(&(struct rt_options){.workers = 2}, &rt, NULL), 0);
+	assert_int_equal(rt_start(rt, NULL), 0);
+	fixture_open(f, rt);
+	assert_int_equal(bc_store_set_limit(f->store, 500000, NULL), 0);
+	for (i = 0; i < 10; i++)
+		expect_all(rt, f, 3000 + (size_t)i * 4000);
+	fixture_close(f);
+	rt_stop(rt);
+	rt_destroy(rt);
+}
+
+static void two_processes_share_a_cache_that_is_too_small(void **state)
+{
+	struct fixture f;
+	int status, i;
+	pid_t pid;
+
+	fixture_init(&f);
+	for (i = 0; i < 3; i++) {
+		pid = fork();
+		assert_true(pid >= 0);
+		if (pid == 0) {
+			if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+				_exit(1);
+			read_in_a_small_cache(&f);
+			_exit(0);
+		}
+		read_in_a_small_cache(&f);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_int_equal(status, 0);
+	}
+	fixture_fini(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -391,9 +497,12 @@ int main(void)
 		cmocka_unit_test(what_is_torn_goes_first_and_does_not_harm),
 		cmocka_unit_test(what_is_being_written_is_left_alone),
 		cmocka_unit_test(the_inventory_tells_what_is_there),
+		cmocka_unit_test(memory_may_end_at_any_place),
+		cmocka_unit_test(what_was_changed_on_the_disk_is_found),
 		cmocka_unit_test(the_cache_stays_below_its_limit),
 		cmocka_unit_test(
 			readers_see_the_truth_while_another_process_evicts),
+		cmocka_unit_test(two_processes_share_a_cache_that_is_too_small),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
