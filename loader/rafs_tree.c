@@ -367,6 +367,8 @@ static int add_entry(struct walk *w, const struct pending *d, uint64_t nid,
 	struct seen *known;
 	int err;
 
+	if (len == 0)
+		return broken(w, d->nid, "an empty name in the directory");
 	if (len <= 2 && memcmp(name, "..", len) == 0)
 		return 0;
 	if (ld_tree_child(w->r->tree, d->dir, name, len))

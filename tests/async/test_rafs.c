@@ -225,7 +225,7 @@ static void try_hostile(void *arg, const char *name, struct buf *file)
 
 static void hostile_bootstraps_end_as_their_names_say(void **state)
 {
-	hostile_each("rafs", 70, try_hostile, NULL);
+	hostile_each("rafs", 105, try_hostile, NULL);
 }
 
 static const uint8_t *blob_entry(const struct buf *boot, size_t i)

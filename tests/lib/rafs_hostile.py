@@ -199,7 +199,69 @@ def plain(compressor, edit=None):
     return bytes(b)
 
 
+ROOT6 = B + 128 * 32        # the root's inode in a v6 bootstrap
+DIR6 = ROOT6 + 64           # its entries: ., .., file
+FILE6 = B + 136 * 32        # the file's inode
+ADDR6 = FILE6 + 64          # its chunk addresses
+REC6 = 3 * B                # the chunk table
+
+
+def set16(at, v):
+    return lambda b: struct.pack_into("<H", b, at, v)
+
+
+def set_bytes(at, v):
+    return lambda b: b.__setitem__(slice(at, at + len(v)), v)
+
+
+def tree6(*edits):
+    """The plain bootstrap with changes."""
+    def edit(b):
+        for change in edits:
+            change(b)
+    return plain(3, edit)
+
+
 SAMPLES = {
+    "v6-plain.ok": tree6(),
+    "v6-entry-beyond-the-file.EPROTO": tree6(set64(DIR6 + 24, 1 << 40)),
+    "v6-entry-number-max.EPROTO": tree6(set64(DIR6 + 24, 2**64 - 1)),
+    "v6-entry-is-the-root.EPROTO": tree6(set64(DIR6 + 24, 128), set_bytes(DIR6 + 34, b"\2")),
+    "v6-name-beyond-the-block.EPROTO": tree6(set16(DIR6 + 32, 4000)),
+    "v6-name-before-the-entries.EPROTO": tree6(set16(DIR6 + 32, 3)),
+    "v6-first-name-absurd.EPROTO": tree6(set16(DIR6 + 8, 65535)),
+    "v6-name-with-slash.EPROTO": tree6(set_bytes(DIR6 + 39, b"a/b.")),
+    "v6-name-empty.EPROTO": tree6(set_bytes(DIR6 + 39, b"\0abc")),
+    "v6-name-twice.EPROTO": tree6(
+        set64(ROOT6 + 8, 59), set_bytes(DIR6, b"".join(
+            struct.pack("<QHBB", nid, at, kind, 0) for nid, at, kind in
+            ((128, 48, 2), (128, 49, 2), (136, 51, 1), (136, 55, 1))) + b"...filefile")),
+    "v6-directory-larger-than-the-file.EPROTO": tree6(set64(ROOT6 + 8, 1 << 40)),
+    "v6-root-is-a-file.EPROTO": tree6(set16(ROOT6 + 4, 0o100644)),
+    "v6-type-0.EPROTO": tree6(set16(FILE6 + 4, 0o644)),
+    "v6-layout-unknown.EPROTO": tree6(set16(FILE6, 15)),
+    "v6-file-size-max.EPROTO": tree6(set64(FILE6 + 8, 2**64 - 1)),
+    "v6-file-of-8-eib.EPROTO": tree6(set64(FILE6 + 8, 2**63 - 1)),
+    "v6-xattrs-max.EPROTO": tree6(set16(FILE6 + 2, 65535)),
+    "v6-address-of-no-blob.EPROTO": tree6(set16(ADDR6 + 2, 2)),
+    "v6-address-of-no-chunk.EOPNOTSUPP": tree6(set16(ADDR6, 9)),
+    "v6-address-of-another-block.EPROTO": tree6(set32(ADDR6 + 4, 2)),
+    "v6-chunks-overlap.EPROTO": tree6(set64(REC6 + 80 + 56, 100)),
+    "v6-chunk-behind-the-device.EPROTO": tree6(set64(REC6 + 160 + 56, 1 << 43)),
+    "v6-chunk-offset-max.EPROTO": tree6(set64(REC6 + 56, 2**64 - 1)),
+    "v6-source-range-wraps.EPROTO": tree6(set64(REC6 + 48, 2**64 - 1)),
+    "v6-source-length-absurd.E2BIG": tree6(set32(REC6 + 40, 2**32 - 1)),
+    "v6-chunk-longer-than-chunks.EPROTO": tree6(set32(REC6 + 44, 2 * B)),
+    "v6-chunk-of-nothing.EPROTO": tree6(set32(REC6 + 44, 0)),
+    "v6-chunk-number-twice.EPROTO": tree6(set32(REC6 + 80 + 72, 0)),
+    "v6-chunk-of-no-blob.EPROTO": tree6(set32(REC6 + 32, 1)),
+    "v6-blobs-65535.EPROTO": tree6(set16(1024 + 86, 65535)),
+    "v6-blob-table-beyond.EPROTO": tree6(set64(1152 + 8, 2**64 - 4096)),
+    "v6-chunk-table-beyond.EPROTO": tree6(set64(1152 + 32, 80 << 40)),
+    "v6-inodes-beyond.EPROTO": tree6(set32(1024 + 40, 2**32 - 1)),
+    "v6-chunk-size-no-power.EPROTO": tree6(set32(1152 + 20, 5000)),
+    "v6-blob-of-2-to-the-45.EPROTO": tree6(set64(B + 96, 1 << 45)),
+    "v6-chunk-count-max.EPROTO": tree6(set32(B + 72, 2**32 - 1)),
     "v6-gzip.ok": plain(2),
     "v6-compressor-4.EPROTO": plain(4),
     "v6-packed-in-unpacked.EPROTO": plain(0),
