@@ -216,20 +216,35 @@ static int make_anew(struct bc_cachefile *c, int dir)
 	return r < 0 ? r : cachefile_attach(c, dir);
 }
 
+/* Whether the file holds just these bytes; piece by piece, maps are large. */
+static bool holds(int dir, const char *name, const uint8_t *p, size_t len)
+{
+	CLEANUP_FD int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
+	uint8_t piece[16384];
+	size_t at = 0;
+	ssize_t n;
+
+	if (fd < 0)
+		return false;
+	for (;;) {
+		n = read(fd, piece, sizeof(piece));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n == 0 && at == len;
+		if ((size_t)n > len - at || memcmp(piece, p + at, (size_t)n))
+			return false;
+		at += (size_t)n;
+	}
+}
+
 /* The map beside its data, so that a later mount needs no source for it. */
 static void keep_map(struct bc_cachefile *c, int dir, const char *dir_path)
 {
 	char rel[STORE_MAX_REL + 8];
-	struct buf b;
-	bool same;
 	int r;
 
-	buf_init(&b, c->map->base_len);
-	same = buf_read_file(&b, dir, "map") == 0 &&
-	       b.len == c->map->base_len &&
-	       memcmp(b.data, c->map->base, b.len) == 0;
-	buf_fini(&b);
-	if (same)
+	if (holds(dir, "map", c->map->base, c->map->base_len))
 		return;
 	(void)snprintf(rel, sizeof(rel), "%s/map", dir_path); /* fits */
 	r = store_put(c->store, rel, c->map->base, c->map->base_len);

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "runtime/base/cleanup.h"
@@ -99,6 +100,24 @@ int buf_terminate(struct buf *b)
 	return 0;
 }
 
+/*
+ * Room for a whole regular file at once: a large one is neither copied again
+ * and again, nor does it hold twice what it needs. Its size is only a hint.
+ */
+static int reserve_for(struct buf *b, int fd)
+{
+	struct stat st;
+	size_t want;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode) || st.st_size <= 0 ||
+		(uint64_t)st.st_size > b->max - b->len)
+		return 0;
+	want = b->len + (size_t)st.st_size + 1; /* one to see the end */
+	return mem_grow((void **)&b->data, &b->cap, want, want, 1);
+}
+
 int buf_read_file(struct buf *b, int dirfd, const char *path)
 {
 	CLEANUP_FD int fd = -1;
@@ -108,10 +127,13 @@ int buf_read_file(struct buf *b, int dirfd, const char *path)
 	fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
+	r = reserve_for(b, fd);
+	if (r < 0)
+		return r;
 	for (;;) {
 		size_t room = b->cap - b->len;
 
-		if (room < 4096) {
+		if (room == 0) {
 			room = min_u64(65536, b->max - b->len);
 			r = buf_reserve(b, room);
 			if (r < 0)

@@ -22,6 +22,48 @@
 #define AT_BOOT_ID 32
 #define AT_MAP_ID 48
 
+/* ---- reading whole files ---- */
+
+static void a_file_is_read_whole_or_refused(void **state)
+{
+	static const size_t sizes[] = {1, 4096, 65535, 65536, 65537, 300000};
+	struct fixture f;
+	struct buf b, all;
+	char path[128];
+	int fd;
+
+	fixture_init(&f);
+	buf_init(&all, 0);
+	for (uint32_t i = 0; all.len < 300000; i++)
+		assert_int_equal(buf_append(&all, &i, sizeof(i)), 0);
+	(void)snprintf(path, sizeof(path), "%s/file", f.dir);
+	for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+		fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+		assert_true(fd >= 0);
+		assert_int_equal(write(fd, all.data, sizes[i]), sizes[i]);
+		(void)close(fd);
+		buf_init(&b, sizes[i] + 3);
+		assert_int_equal(buf_append(&b, "abc", 3), 0);
+		assert_int_equal(buf_read_file(&b, AT_FDCWD, path), 0);
+		assert_int_equal(b.len, sizes[i] + 3);
+		assert_memory_equal(b.data, "abc", 3);
+		assert_memory_equal(b.data + 3, all.data, sizes[i]);
+		buf_fini(&b);
+		if (sizes[i] == 1)
+			continue;
+		buf_init(&b, sizes[i] - 1);
+		assert_int_equal(buf_read_file(&b, AT_FDCWD, path), -E2BIG);
+		buf_fini(&b);
+	}
+	/* one that says it has no size */
+	buf_init(&b, 0);
+	assert_int_equal(buf_read_file(&b, AT_FDCWD, "/proc/self/maps"), 0);
+	assert_true(b.len > 0);
+	buf_fini(&b);
+	buf_fini(&all);
+	fixture_fini(&f);
+}
+
 /* ---- the directory ---- */
 
 static void a_missing_directory_is_made_for_us_alone(void **state)
@@ -456,6 +498,7 @@ static void nothing_is_stored_while_somebody_evicts(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_file_is_read_whole_or_refused),
 		cmocka_unit_test(a_missing_directory_is_made_for_us_alone),
 		cmocka_unit_test(others_directories_are_refused),
 		cmocka_unit_test(
