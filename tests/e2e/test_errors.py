@@ -120,14 +120,6 @@ def test_dev_fuse_missing(cache, mnt, samples):
     assert "/dev/fuse" in tools.one_sentence(p, 6) or p.returncode == 1
 
 
-@pytest.mark.parametrize("args", [
-    ["--prefetch", "all"],
-    ["--cache-size", "1G"], ["--record", "/tmp/x"],
-])
-def test_values_of_later_versions_are_refused(args, cache, mnt, samples):
-    fails(6, "mount", "--cache", cache, *args, samples["edge-zstdchunked"], mnt)
-
-
 def test_defaults_are_accepted(cache, mnt, samples):
     tools.mount(cache, samples["edge-zstdchunked"], mnt, "--driver", "auto", "--transport", "auto",
                 "--prefetch", "none", "--offline", "block", "--workers", "2", "-v",
