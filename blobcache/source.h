@@ -112,3 +112,10 @@ int bc_source_read(struct rt *rt, struct bc_source *s, uint64_t off, void *buf,
  */
 int bc_source_file_open(
 	const char *path, struct bc_source **ret, struct err *e);
+
+/*
+ * The bytes of first; as soon as it says that it does not have them (-ENOENT),
+ * of second for good. Both are taken, also on failure: -ENOMEM.
+ */
+int bc_source_either(struct bc_source *first, struct bc_source *second,
+	struct bc_source **ret);

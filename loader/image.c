@@ -246,6 +246,7 @@ static int take_slot(struct image_job *j, struct image_layers *l,
 	struct bc_map *ret_map, struct err *e)
 {
 	const struct ld_image_layer *layer;
+	const char *url;
 	size_t k;
 
 	for (k = 0; k < j->image->layer_count; k++)
@@ -267,8 +268,11 @@ static int take_slot(struct image_job *j, struct image_layers *l,
 	b->source_size = layer->size;
 	b->map_id = ret_map->id;
 	b->why = mem_strdup(layer->why);
-	if (!b->why || image_wish_add_front(j->image, b, ret_map,
-			       l->by_layer[k]->prefetch_end) < 0)
+	url = l->by_layer[k]->desc->url;
+	b->url = url ? mem_strdup(url) : NULL;
+	if (!b->why || (url && !b->url) ||
+		image_wish_add_front(
+			j->image, b, ret_map, l->by_layer[k]->prefetch_end) < 0)
 		return out_of_memory(e);
 	return 0;
 }
@@ -387,9 +391,8 @@ int image_blobs_open(struct image_job *j, struct bc_map *maps,
 static int source_of_layer(struct image_job *j, struct ld_image_blob *b,
 	struct bc_source **ret, struct err *e)
 {
-	struct ld_origin *origin = j->image->origin;
-
-	return origin->ops->source(origin, &b->digest, b->source_size, ret, e);
+	return image_layer_source(
+		j, &b->digest, b->source_size, b->url, ret, e);
 }
 
 /* ---- the whole way ---- */
@@ -557,6 +560,7 @@ void image_clear(struct ld_image *i)
 	for (k = 0; k < i->blob_count; k++) {
 		bc_blob_close(i->blobs[k].blob);
 		mem_free(i->blobs[k].why);
+		mem_free(i->blobs[k].url);
 		mem_free(i->blobs[k].wanted);
 	}
 	mem_free(take_ptr(i->blobs));

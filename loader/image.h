@@ -49,6 +49,8 @@ struct ld_image_blob {
 	struct digest map_id;
 	uint64_t *wanted; /* owned; ld_image_find_wanted; NULL: all chunks */
 	uint64_t source_size; /* of the stored blob; 0: not known */
+	char *url; /* owned; where it is if its origin does not have it, or NULL
+	            */
 };
 
 struct ld_image_layer {

@@ -69,6 +69,13 @@ int image_layers_load(struct image_job *j, bool only_lazy,
 	struct image_layers *ret, struct err *e);
 void image_layers_fini(struct image_layers *l);
 
+/*
+ * Ranges of a layer: from the image's origin; where that does not have it, from
+ * url (NULL: none), without credentials.
+ */
+int image_layer_source(struct image_job *j, const struct digest *d,
+	uint64_t size, const char *url, struct bc_source **ret, struct err *e);
+
 /* Merge the layers and write the image index. */
 int image_layers_merge(const struct image_layers *l,
 	const struct ld_manifest *m, struct buf *ret_index, struct err *e);

@@ -233,7 +233,6 @@ static void keep_in_cache(struct image_job *j, const struct image_layer *l,
 static int read_layer(struct image_job *j, const struct ld_layer_desc *d,
 	struct ld_layer *ret, struct err *e)
 {
-	struct ld_origin *origin = j->image->origin;
 	const struct ld_toc_finder finder = {.find = image_toc_find, .arg = j};
 	struct ld_layer_stream_options o = {
 		.rt = j->rt,
@@ -245,7 +244,7 @@ static int read_layer(struct image_job *j, const struct ld_layer_desc *d,
 	bool is_lazy;
 	int r;
 
-	r = origin->ops->source(origin, &d->digest, d->size, &o.source, e);
+	r = image_layer_source(j, &d->digest, d->size, d->url, &o.source, e);
 	if (r < 0)
 		return r;
 	o.source->store = j->store;

@@ -59,12 +59,12 @@ static json_t *blob_json(const struct ld_image_blob *b)
 {
 	char digest[DIGEST_MAX_TEXT], map[DIGEST_MAX_TEXT];
 
-	return json_pack("{s:s, s:s, s:s, s:b, s:b, s:s, s:I, s:I}", "digest",
-		digest_text(&b->digest, digest), "map",
+	return json_pack("{s:s, s:s, s:s, s:b, s:b, s:s, s:I, s:I, s:s?}",
+		"digest", digest_text(&b->digest, digest), "map",
 		digest_text(&b->map_id, map), "format",
 		ld_format_name(b->format), "lazy", (int)b->lazy, "own",
 		(int)b->is_own, "why", b->why, "size", (json_int_t)b->size,
-		"source_size", (json_int_t)b->source_size);
+		"source_size", (json_int_t)b->source_size, "url", b->url);
 }
 
 static json_t *layer_json(const struct ld_image_layer *l)
@@ -209,6 +209,7 @@ static int read_blob(const json_t *o, struct ld_image_blob *b)
 	b->size = read_number(o, "size");
 	b->source_size = read_number(o, "source_size");
 	b->why = read_string(o, "why");
+	b->url = read_string(o, "url");
 	return b->why ? 0 : -EPROTO;
 }
 

@@ -43,6 +43,8 @@ struct ld_layer_desc {
 	uint64_t toc_off, toc_len, toc_raw_len; /* zstd:chunked position; 0s */
 	struct digest toc_of; /* algo NONE, or the layer whose TOC this is */
 	bool is_bootstrap;    /* a tar with a Nydus image's bootstrap */
+	/* owned; where a layer is that registries may not hand out, or NULL */
+	char *url;
 };
 
 /* What a format makes of it. */

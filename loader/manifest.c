@@ -273,6 +273,22 @@ static int read_toc(
 	return 0;
 }
 
+/*
+ * Foreign (nondistributable) layers name places outside of the registry. The
+ * first one counts; what is no URL fails when it is asked.
+ */
+static int read_url(const json_t *d, struct ld_layer_desc *l, struct err *e)
+{
+	const json_t *urls = json_object_get(d, "urls");
+	const char *url = json_string_value(json_array_get(urls, 0));
+
+	if (!url || (!strstr(l->media_type, "nondistributable") &&
+			    !strstr(l->media_type, ".foreign.")))
+		return 0;
+	l->url = mem_strdup(url);
+	return l->url ? 0 : err_set(e, -ENOMEM, "out of memory");
+}
+
 static int read_layer(
 	const json_t *d, size_t i, struct ld_layer_desc *l, struct err *e)
 {
@@ -288,6 +304,9 @@ static int read_layer(
 	l->media_type = mem_strndup(manifest_str(d, "mediaType"), 255);
 	if (!l->media_type)
 		return err_set(e, -ENOMEM, "out of memory");
+	ret = read_url(d, l, e);
+	if (ret < 0)
+		return ret;
 	notes = json_object_get(d, "annotations");
 	toc_of = manifest_str(notes, ESTARGZ_TOC_OF);
 	(void)digest_parse(toc_of, strlen(toc_of), &l->toc_of);
@@ -441,8 +460,10 @@ void ld_manifest_fini(struct ld_manifest *m)
 {
 	size_t i;
 
-	for (i = 0; i < m->layer_count; i++)
+	for (i = 0; i < m->layer_count; i++) {
 		mem_free(m->layers[i].media_type);
+		mem_free(m->layers[i].url);
+	}
 	mem_free(m->layers);
 	*m = (struct ld_manifest){0};
 }

@@ -207,6 +207,19 @@ def test_old_beginnings_are_swept_young_ones_stay(image, server, cache, mnt):
     tools.umount(mnt)
 
 
+def test_prune_takes_beginnings_too_but_not_those_being_written(image, server, cache, mnt):
+    server.set_limit(image.size - 4 * MIB)
+    p = begin(cache, server, mnt, "-q")
+    server.wait_until_silent()
+    tools.wait_for(lambda: parts(cache) and os.path.getsize(parts(cache)[0]) > 0, "not kept")
+    tools.sluice("cache", "prune", "--all", "--cache", cache)
+    assert len(parts(cache)) == 1
+    p.send_signal(signal.SIGINT)
+    p.communicate(timeout=30)
+    tools.sluice("cache", "prune", "--all", "--cache", cache)
+    assert parts(cache) == []
+
+
 def test_two_mounts_at_once_do_not_share_a_beginning(image, server, cache, tmp_path):
     dirs = [tmp_path / "a", tmp_path / "b"]
     for d in dirs:

@@ -27,6 +27,7 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def answer_path(self, has_body):
+        self.server.asked.append((self.path, self.headers.get("Authorization")))
         words = self.path.split("/")
         if self.path == "/v2/":
             return self.send(200, b"{}", {}, has_body)
@@ -63,7 +64,7 @@ class Handler(BaseHTTPRequestHandler):
 
 class LayoutServer(ThreadingHTTPServer):
     """Serves while its block lasts. limit: bytes of blobs after which it waits
-    (None: never); sent: those that it has sent."""
+    (None: never); sent: those that it has sent; asked: paths and credentials."""
 
     daemon_threads = True
 
@@ -72,6 +73,7 @@ class LayoutServer(ThreadingHTTPServer):
         self.layout = layout
         self.host = f"127.0.0.1:{self.server_address[1]}"
         self.limit, self.sent = None, 0
+        self.asked = []
         self.is_closed = False
         self.moved = threading.Condition()
 
