@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "blobcache/evict.h"
 #include "blobcache/store_int.h"
 #include "runtime/base/log.h"
 
@@ -56,7 +57,7 @@ int bc_part_open(struct bc_store *s, const struct digest *blob, uint64_t size,
 		return -EINVAL;
 	if (s->read_only)
 		return -EROFS;
-	if (bc_store_is_full(s))
+	if (store_has_no_room(s))
 		return -ENOSPC;
 	(void)snprintf(p.name, sizeof(p.name), "tmp/" PREFIX "%s-%s",
 		digest_algo_name(blob->algo), digest_hex(blob, hex)); /* fits */
@@ -80,10 +81,11 @@ void bc_part_add(struct bc_part *p, const void *data, size_t n)
 
 	if (!p->store)
 		return;
-	if (!bc_store_is_full(p->store))
+	if (!store_has_no_room(p->store))
 		r = store_write_all(p->fd, data, n, p->len);
 	if (r == 0) {
 		p->len += n;
+		bc_store_note(p->store, n);
 		return;
 	}
 	log_info("what was fetched of a layer is not kept for another try "

@@ -29,8 +29,8 @@ struct bc_part {
 
 /*
  * What earlier tries have of blob, whose size that is, or an empty one. -EBUSY
- * (another process is reading that blob), -EROFS, -ENOSPC (bc_store_is_full),
- * -EINVAL (the digest is none) or -errno: then *ret is none. ANY_THREAD.
+ * (another process is reading that blob), -EROFS, -ENOSPC (nor can room be
+ * made), -EINVAL (the digest is none) or -errno: then *ret is none. ANY_THREAD.
  */
 int bc_part_open(struct bc_store *s, const struct digest *blob, uint64_t size,
 	struct bc_part *ret);

@@ -11,7 +11,7 @@
 #include "blobcache/store.h"
 #include "blobcache/store_int.h"
 
-static bool has_no_room(struct bc_store *s)
+bool store_has_no_room(struct bc_store *s)
 {
 	return bc_store_wants_room(s) ? !bc_store_make_room(s)
 	                              : bc_store_is_full(s);
@@ -24,7 +24,7 @@ int bc_spool_open(struct bc_store *s, struct bc_spool *ret)
 
 	if (s->read_only)
 		return -EROFS;
-	if (has_no_room(s))
+	if (store_has_no_room(s))
 		return -ENOSPC;
 	r = store_tmp_create(s, sp.name, &sp.fd);
 	if (r == 0)
@@ -36,7 +36,7 @@ int bc_spool_write(struct bc_spool *sp, const void *p, size_t n, uint64_t off)
 {
 	int r;
 
-	if (has_no_room(sp->store))
+	if (store_has_no_room(sp->store))
 		return -ENOSPC;
 	r = store_write_all(sp->fd, p, n, off);
 	if (r == 0)

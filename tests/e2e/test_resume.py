@@ -207,6 +207,19 @@ def test_old_beginnings_are_swept_young_ones_stay(image, server, cache, mnt):
     tools.umount(mnt)
 
 
+def test_limit_of_the_cache_counts_for_what_is_kept(image, server, cache, mnt):
+    server.set_limit(image.size - 4 * MIB)
+    p = begin(cache, server, mnt, "-q", "--cache-size", "8M")
+    server.wait_until_silent()
+    assert sum(os.stat(x).st_blocks * 512 for x in glob.glob(f"{cache}/tmp/*")) <= 12 * MIB
+    server.set_limit(None)
+    assert p.wait(60) == 0
+    p.communicate()
+    read_all(mnt, image.contents)
+    assert parts(cache) == []
+    tools.umount(mnt)
+
+
 def test_prune_takes_beginnings_too_but_not_those_being_written(image, server, cache, mnt):
     server.set_limit(image.size - 4 * MIB)
     p = begin(cache, server, mnt, "-q")
