@@ -84,7 +84,8 @@ static int add_entry(struct toc_layer *t, struct source *s,
 	if (r)
 		return r;
 	/* containers/storage knows no landmarks: such a file is the image's */
-	if (entry->end_offset == 0 &&
+	if (entry->type == TOC_REG && entry->size > 0 &&
+		entry->end_offset == 0 &&
 		toc_is_landmark(&s->members, entry, &t->tmp))
 		return toc_layer_skip(t, e);
 	r = toc_layer_add(t, entry, &has_data, e);

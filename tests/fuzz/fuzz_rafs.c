@@ -2,8 +2,9 @@
 /*
  * RAFS bootstraps: any bytes are either parsed or refused. What begins with
  * "BLOB" and a length is a bootstrap of that length and behind it the bytes
- * that every blob has; a blob of tables gets the digest that they have, so that
- * they are looked at.
+ * that every blob has. Those are parsed twice: as they are, as if the bootstrap
+ * had been found in such a blob; and with the digest that the bytes have where
+ * a blob of tables is named, so that they are looked at.
  */
 #include <errno.h>
 #include <stdint.h>
@@ -47,9 +48,11 @@ static void name_tables(uint8_t *boot, size_t len, const struct blob *b)
 		memcpy(boot + off + 168, d.bytes, 32);
 }
 
-static void parse(const uint8_t *boot, size_t len, struct blob *b)
+static void parse(
+	const uint8_t *boot, size_t len, struct blob *b, bool is_inline)
 {
-	const struct ld_rafs_reader reader = {.read = read_blob, .arg = b};
+	const struct ld_rafs_reader reader = {
+		.read = read_blob, .arg = b, .is_inline = is_inline};
 	struct ld_rafs r;
 	struct err e;
 
@@ -65,7 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 
 	if (len < 8 || memcmp(data, "BLOB", 4) != 0 ||
 		le32_at(data + 4) > len - 8) {
-		parse(data, len, NULL);
+		parse(data, len, NULL, false);
 		return 0;
 	}
 	n = le32_at(data + 4);
@@ -75,8 +78,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		return 0;
 	if (n > 0)
 		memcpy(boot, data + 8, n);
+	parse(boot, n, &b, true);
 	name_tables(boot, n, &b);
-	parse(boot, n, &b);
+	parse(boot, n, &b, false);
 	mem_free(boot);
 	return 0;
 }

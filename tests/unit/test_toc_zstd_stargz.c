@@ -117,11 +117,13 @@ static void landmarks_are_hidden_unless_storage_wrote_them(void **state)
 			      FILE_AT(1, 50, 0, DIGEST_2)),
 			  ENTRY("reg", "a", FILE_AT(10, 100, 0, DIGEST_1)),
 			  ENTRY("reg", ".prefetch.landmark",
-				  FILE_AT(1, 400, 0, DIGEST_2) END(420))),
+				  FILE_AT(1, 400, 0, DIGEST_2) END(420)),
+			  ENTRY("reg", "stargz.index.json", "")),
 		&l);
 	assert_null(find(&l, ".no.prefetch.landmark"));
+	assert_non_null(find(&l, "stargz.index.json"));
 	assert_non_null(find(&l, ".prefetch.landmark"));
-	assert_int_equal(l.entries, 2);
+	assert_int_equal(l.entries, 3);
 	open_map(&l, &m);
 	assert_chunk(&m, 0, 0, 10, 100, 300, 0, 0x11);
 	bc_map_close(&m);
