@@ -218,16 +218,30 @@ static void an_expired_redirect_is_asked_for_again(void **state)
 	static const char *const codes[] = {"/_expire/403", "/_expire/410",
 		"/_expire/400", "/_expire/401", "/_expire/404"};
 	struct bc_source *s = open_source("/signed/b", 1000);
-	struct fetching g[8];
+	static struct fetching g[64];
 
 	assert_int_equal(fetch_range(rt, s, 0, 1000), 0);
 	for (unsigned i = 0; i < ARRAY_LEN(codes); i++) {
 		mem_free(fetch_text(net, faults.port[0], codes[i]));
-		for (unsigned k = 0; k < 8; k++)
+		for (unsigned k = 0; k < ARRAY_LEN(g); k++)
 			fetching_start(&g[k], rt, s, k * 1000, 1000);
-		for (unsigned k = 0; k < 8; k++)
+		for (unsigned k = 0; k < ARRAY_LEN(g); k++)
 			assert_int_equal(fetching_end(&g[k]), 0);
 	}
+	bc_source_destroy(s);
+}
+
+/* Who waits for little gives a silent server 10 s. */
+static void an_answer_that_stalls_is_asked_for_again(void **state)
+{
+	struct bc_source *s = open_source("/stall/70000/1/again", 1000);
+	char *log;
+
+	mem_free(take_log());
+	assert_int_equal(fetch_range(rt, s, 1000, 300000), 0);
+	log = take_log();
+	assert_non_null(strstr(log, "bytes=71000-300999"));
+	mem_free(log);
 	bc_source_destroy(s);
 }
 
@@ -532,6 +546,7 @@ int main(void)
 		cmocka_unit_test(a_storm_is_survived_by_many_readers),
 		cmocka_unit_test(redirects_are_followed_and_remembered),
 		cmocka_unit_test(an_expired_redirect_is_asked_for_again),
+		cmocka_unit_test(an_answer_that_stalls_is_asked_for_again),
 		cmocka_unit_test(bad_redirects_are_refused),
 		cmocka_unit_test(certificates_are_checked),
 		cmocka_unit_test(a_dead_server_is_an_error_or_waited_for),

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* certs.d: authorities of a host, and certificates that it wants to see. */
+#include "blobcache/registry.h"
+#include "runtime/runtime.h"
+#include "tests/lib/fetching.h"
+
+static struct server nginx;
+static struct bc_net *net;
+static struct rt *rt;
+static char dir[] = "/tmp/sluice-certs-XXXXXX";
+static char host[40];
+
+/* A key and a certificate for itself: dir/NAME.key, dir/NAME.cert. */
+static void make_certificate(const char *name)
+{
+	must_run("openssl req -x509 -newkey ec -pkeyopt "
+		 "ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=%s "
+		 "-addext subjectAltName=IP:127.0.0.1 "
+		 "-keyout %s/%s.key -out %s/%s.cert 2>/dev/null",
+		name, dir, name, dir, name);
+}
+
+/* nginx with a file "f", only for who shows the client's certificate. */
+static void nginx_start(void)
+{
+	char conf[300], text[2048];
+	char *argv[] = {(char *)"/usr/sbin/nginx", (char *)"-p", dir,
+		(char *)"-c", conf, NULL};
+
+	must_run("/usr/bin/python3 -c "
+		 "'open(\"%s/f\",\"wb\").write(bytes(range(251)))'",
+		dir);
+	nginx.port[0] = free_port();
+	(void)snprintf(text, sizeof(text),
+		"daemon off; master_process off; pid %s/pid;\n"
+		"error_log /dev/null; events {}\n"
+		"http { access_log off; client_body_temp_path %s/b;\n"
+		"proxy_temp_path %s/p; fastcgi_temp_path %s/c;\n"
+		"uwsgi_temp_path %s/u; scgi_temp_path %s/s;\n"
+		"server { listen 127.0.0.1:%d ssl; root %s;\n"
+		"ssl_certificate %s/server.cert;\n"
+		"ssl_certificate_key %s/server.key;\n"
+		"ssl_client_certificate %s/client.cert;\n"
+		"ssl_verify_client on; } }\n",
+		dir, dir, dir, dir, dir, dir, nginx.port[0], dir, dir, dir,
+		dir);
+	(void)snprintf(conf, sizeof(conf), "%s/conf", dir);
+	write_text(conf, text, 0644);
+	server_spawn(&nginx, argv, NULL);
+	wait_for_port(nginx.port[0]);
+}
+
+static int setup(void **state)
+{
+	struct err e = {0};
+
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(chmod(dir, 0755), 0);
+	assert_int_equal(setenv("HOME", dir, 1), 0);
+	(void)unsetenv("XDG_CONFIG_HOME");
+	make_certificate("server");
+	make_certificate("client");
+	make_certificate("other");
+	nginx_start();
+	(void)snprintf(host, sizeof(host), "127.0.0.1:%d", nginx.port[0]);
+	assert_int_equal(bc_net_create(NULL, &net, &e), 0);
+	assert_int_equal(
+		rt_create(&(struct rt_options){.workers = 1}, &rt, &e), 0);
+	assert_int_equal(rt_start(rt, &e), 0);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	bc_net_destroy(net);
+	rt_stop(rt);
+	rt_destroy(rt);
+	server_stop(&nginx);
+	must_run("rm -rf %s", dir);
+	return 0;
+}
+
+/* certs.d of the host, empty; its path. */
+static const char *fresh_certs(void)
+{
+	static char path[200];
+
+	(void)snprintf(path, sizeof(path), "%s/.config/containers/certs.d/%s",
+		dir, host);
+	must_run("rm -rf '%s' && mkdir -p '%s'", path, path);
+	return path;
+}
+
+/* What reading the file comes to. */
+static int read_file(struct err *e)
+{
+	struct bc_source *s;
+	char url[80];
+	int rc;
+
+	(void)snprintf(url, sizeof(url), "https://%s/f", host);
+	rc = bc_http_source_open(net, NULL, url, 0, &s, e);
+	if (rc < 0)
+		return rc;
+	rc = fetch_range(rt, s, 10, 200);
+	bc_source_destroy(s);
+	return rc;
+}
+
+static void every_authority_counts_and_the_certificate_is_shown(void **state)
+{
+	const char *certs = fresh_certs();
+	struct err e = {0};
+
+	/* The one that counts is neither the first nor the last. */
+	must_run("cp %s/other.cert %s/a.crt; cp %s/server.cert %s/b.crt;"
+		 "cp %s/client.cert %s/c.crt",
+		dir, certs, dir, certs, dir, certs);
+	must_run("cp %s/client.cert %s/client.key %s", dir, dir, certs);
+	if (read_file(&e) != 0)
+		fail_msg("%s", e.text);
+}
+
+static void without_its_authority_a_server_is_not_trusted(void **state)
+{
+	const char *certs = fresh_certs();
+	struct err e = {0};
+
+	must_run("cp %s/other.cert %s/a.crt", dir, certs);
+	assert_int_equal(read_file(&e), -EKEYREJECTED);
+}
+
+static void a_server_that_wants_a_certificate_refuses_others(void **state)
+{
+	const char *certs = fresh_certs();
+	struct err e = {0};
+
+	must_run("cp %s/server.cert %s/b.crt", dir, certs);
+	assert_true(read_file(&e) < 0);
+	must_run("cp %s/other.cert %s/other.key %s", dir, dir, certs);
+	assert_true(read_file(&e) < 0);
+	/* Half of a pair is a mistake that is named. */
+	must_run("rm %s/other.key", certs);
+	assert_int_equal(read_file(&e), -EINVAL);
+	assert_non_null(strstr(e.text, "no readable key"));
+}
+
+static void files_that_are_no_certificates_are_an_error(void **state)
+{
+	const char *certs = fresh_certs();
+	struct err e = {0};
+
+	must_run("echo nonsense >%s/a.crt", certs);
+	assert_true(read_file(&e) < 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+			every_authority_counts_and_the_certificate_is_shown),
+		cmocka_unit_test(without_its_authority_a_server_is_not_trusted),
+		cmocka_unit_test(
+			a_server_that_wants_a_certificate_refuses_others),
+		cmocka_unit_test(files_that_are_no_certificates_are_an_error),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
