@@ -366,7 +366,8 @@ static int open_writable(struct bc_cachefile *c, const char *dir_path)
 	if (r < 0)
 		return r;
 	/* Whoever came first in this boot has done it, under the same lock. */
-	if (!bc_ready_is_boot(&c->bits, c->store->boot_id))
+	if (!bc_ready_is_boot(&c->bits, c->store->boot_id) &&
+		cachefile_trust_again(c) < 0)
 		bc_ready_new_boot(&c->bits, c->store->boot_id);
 	return bc_guard_is_broken(c->guard) ? -EIO : 0;
 }
@@ -390,8 +391,6 @@ int cachefile_open_dir(struct bc_store *s, int dir, const struct bc_map *map,
 		r = open_read_only(c, dir);
 	} else {
 		r = flock(dir, LOCK_EX) < 0 ? -errno : cachefile_attach(c, dir);
-		if (r == 0 && !bc_ready_is_boot(&c->bits, s->boot_id))
-			bc_ready_new_boot(&c->bits, s->boot_id);
 	}
 	if (r < 0)
 		bc_cachefile_close(c);

@@ -99,6 +99,12 @@ void bc_ready_new_boot(
 	struct bc_ready *r, const uint8_t boot_id[BC_BOOT_ID_LEN])
 {
 	bc_ready_clear_not_durable(r);
+	bc_ready_set_boot(r, boot_id);
+}
+
+void bc_ready_set_boot(
+	struct bc_ready *r, const uint8_t boot_id[BC_BOOT_ID_LEN])
+{
 	memcpy(r->h->boot_id, boot_id, BC_BOOT_ID_LEN);
 }
 

@@ -49,6 +49,9 @@ bool bc_ready_is_boot(
  * a time. */
 void bc_ready_new_boot(
 	struct bc_ready *r, const uint8_t boot_id[BC_BOOT_ID_LEN]);
+/* As that, when what is not durable was looked at. */
+void bc_ready_set_boot(
+	struct bc_ready *r, const uint8_t boot_id[BC_BOOT_ID_LEN]);
 /* Given to the kernel once: never written or punched any more. */
 bool bc_ready_is_sealed(const struct bc_ready *r);
 /* From now on it is. By the holder of the exclusive lock. */

@@ -162,7 +162,7 @@ int bc_cachefile_sync(struct bc_cachefile *c);
  * after every boot, these bytes are neither written nor punched nor cut; the
  * file is only ever unlinked as a whole, and who has it open keeps it. Done
  * only when every chunk is ready, which means verified, and after an fdatasync;
- * what of another boot was not durable was dropped at open, so nothing is
+ * what of another boot was not durable was read back at open, so nothing is
  * trusted that may not have reached the disk. Bytes outside every chunk were
  * never written. 0 (also if it was sealed before), -ENODATA (something is
  * missing), -EAGAIN (somebody writes or evicts, try later), -EROFS (nothing is

@@ -76,3 +76,10 @@ int cachefile_attach(struct bc_cachefile *c, int dir);
  */
 int cachefile_open_dir(struct bc_store *s, int dir, const struct bc_map *map,
 	struct bc_cachefile *ret);
+/*
+ * c was written by another boot, whose page cache may have died with it: chunks
+ * that were not durable are read back, and those that are wrong are no longer
+ * ready (verify.c). -ENOMEM: nothing was decided. The caller holds the lock on
+ * the directory, and nobody has opened the file in this boot. BLOCKING.
+ */
+int cachefile_trust_again(struct bc_cachefile *c);

@@ -104,6 +104,33 @@ static int verify_dir(struct bc_store *s, int dir,
 	return r;
 }
 
+int cachefile_trust_again(struct bc_cachefile *c)
+{
+	CLEANUP_FREE uint64_t *snapshot =
+		mem_calloc(c->bits.words, sizeof(*snapshot));
+	CLEANUP_FREE uint8_t *piece = mem_alloc(PIECE);
+	uint32_t i;
+	int r;
+
+	if (!snapshot || !piece)
+		return -ENOMEM;
+	for (i = 0; i < c->map->chunk_count; i++) {
+		if (!bc_ready_test(c->bits.ready, i, 1) ||
+			bc_ready_test(c->bits.durable, i, 1))
+			continue;
+		r = check_chunk(c, i, piece);
+		if (r == -ENOMEM)
+			return r;
+		if (r < 0)
+			bc_ready_clear(&c->bits, i, 1);
+	}
+	/* read back after a boot, they were on the disk */
+	bc_ready_snapshot(&c->bits, snapshot);
+	bc_ready_set_durable(&c->bits, snapshot);
+	bc_ready_set_boot(&c->bits, c->store->boot_id);
+	return 0;
+}
+
 int bc_store_verify(struct bc_store *s, const struct bc_inventory_blob *b,
 	struct bc_verified *ret, struct err *e)
 {

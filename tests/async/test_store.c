@@ -199,25 +199,61 @@ static void bits_are_there_after_reopening(void **state)
 	cache_fini(&c);
 }
 
-static void after_another_boot_only_durable_bits_count(void **state)
+static void after_another_boot_what_was_not_durable_is_read_back(void **state)
 {
+	const struct bc_chunk *k;
 	struct cache c;
 
 	cache_init(&c);
 	cache_fill(&c, 3);
 	assert_int_equal(bc_cachefile_sync(&c.c), 0);
 	cache_fill(&c, 4);
+	cache_fill(&c, 5);
+	/* with that boot's memory the bytes of 5 went, and those of 6 are rot
+	 */
+	k = &c.map.chunks[5];
+	assert_int_equal(fallocate(c.c.data.fd,
+				 FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				 (off_t)k->dev_off, k->len),
+		0);
+	cache_fill(&c, 6);
+	poke(&c.f, "data", (off_t)c.map.chunks[6].dev_off, "\377", 1);
 	cache_close(&c);
 	poke(&c.f, "ready", AT_BOOT_ID, "another boot was", 16);
 	cache_open(&c);
-	assert_true(bc_cachefile_is_ready(&c.c, 3, 1));
-	assert_false(bc_cachefile_is_ready(&c.c, 4, 1));
-	cache_fill(&c, 4);
-	/* It is this boot's now. */
+	assert_true(bc_cachefile_is_ready(&c.c, 3, 2));
+	assert_false(bc_cachefile_is_ready(&c.c, 5, 1));
+	assert_false(bc_cachefile_is_ready(&c.c, 6, 1));
+	cache_fill(&c, 5);
+	/* It is this boot's now; what was read back is durable. */
 	cache_close(&c);
 	cache_open(&c);
-	assert_true(bc_cachefile_is_ready(&c.c, 3, 2));
+	assert_true(bc_cachefile_is_ready(&c.c, 3, 3));
+	assert_true(bc_ready_test(c.c.bits.durable, 3, 2));
+	assert_false(bc_ready_test(c.c.bits.durable, 5, 1));
 	cache_fini(&c);
+}
+
+static void without_memory_only_durable_bits_outlive_a_boot(void **state)
+{
+	unsigned long n;
+	struct cache c;
+
+	for (n = 1; n < 40; n++) {
+		cache_init(&c);
+		cache_fill(&c, 3);
+		assert_int_equal(bc_cachefile_sync(&c.c), 0);
+		cache_fill(&c, 4);
+		poke(&c.f, "data", (off_t)c.map.chunks[4].dev_off, "\377", 1);
+		bc_cachefile_close(&c.c);
+		poke(&c.f, "ready", AT_BOOT_ID, "another boot was", 16);
+		mem_fail_nth(n, 0);
+		(void)bc_cachefile_open(
+			c.f.store, &c.f.digest, &c.map, &c.c, NULL);
+		mem_fail_nth(0, 0);
+		assert_false(bc_cachefile_is_ready(&c.c, 4, 1));
+		cache_fini(&c);
+	}
 }
 
 static void clearing_moves_the_generation_and_is_for_good(void **state)
@@ -290,6 +326,7 @@ static void only_a_whole_file_that_nobody_writes_is_sealed(void **state)
 	cache_close(&c);
 	cache_open(&c);
 	cache_fill_all(&c);
+	poke(&c.f, "data", (off_t)c.map.chunks[9].dev_off, "\377", 1);
 	cache_close(&c);
 	poke(&c.f, "ready", AT_BOOT_ID, "another boot was", 16);
 	cache_open(&c);
@@ -506,7 +543,10 @@ int main(void)
 		cmocka_unit_test(small_files_are_put_and_got),
 		cmocka_unit_test(only_what_nobody_holds_is_swept_from_tmp),
 		cmocka_unit_test(bits_are_there_after_reopening),
-		cmocka_unit_test(after_another_boot_only_durable_bits_count),
+		cmocka_unit_test(
+			after_another_boot_what_was_not_durable_is_read_back),
+		cmocka_unit_test(
+			without_memory_only_durable_bits_outlive_a_boot),
 		cmocka_unit_test(clearing_moves_the_generation_and_is_for_good),
 		cmocka_unit_test(a_sealed_file_is_never_written),
 		cmocka_unit_test(
