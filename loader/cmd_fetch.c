@@ -64,6 +64,7 @@ static int prepare(struct ld_cli *c, struct ld_work *w, struct ld_image *ret,
 
 	ld_work_image_options(c, &o);
 	ld_progress_init(&progress, c->quiet);
+	ld_progress_let_signals_end(&progress);
 	o.progress = &progress;
 	r = ld_image_prepare(&o, w->rt, w->net, w->store, ret, e);
 	ld_progress_fini(&progress);

@@ -30,7 +30,6 @@
 #include "loader/status.h"
 #include "loader/work.h"
 #include "runtime/base/log.h"
-#include "runtime/base/util.h"
 
 #define LOG_TOPIC "mount"
 #define MAX_STATUS (16u << 20)
@@ -89,35 +88,6 @@ static void end_signals(sigset_t *s)
 	(void)sigaddset(s, SIGINT);
 	(void)sigaddset(s, SIGTERM);
 	(void)sigaddset(s, SIGHUP);
-}
-
-/* The first process of a container is not ended by raise. */
-static void end_at_once(int signal)
-{
-	(void)raise(signal);
-	_exit(128 + signal);
-}
-
-static void wipe_and_end(int signal)
-{
-	ld_progress_wipe();
-	end_at_once(signal);
-}
-
-static void set_handlers(void (*handler)(int))
-{
-	struct sigaction act = {
-		.sa_handler = handler,
-		.sa_flags = (int)(SA_RESETHAND | SA_NODEFER),
-	};
-	static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
-	struct sigaction old;
-	size_t i;
-
-	for (i = 0; i < ARRAY_LEN(signals); i++)
-		if (sigaction(signals[i], NULL, &old) == 0 &&
-			old.sa_handler != SIG_IGN)
-			(void)sigaction(signals[i], &act, NULL);
 }
 
 /*
@@ -218,8 +188,7 @@ static int prepare_image(struct mount *m, struct err *e)
 	o.ref = &m->ref;
 	ld_progress_init(&progress, m->cli->quiet);
 	o.progress = &progress;
-	set_handlers(progress.is_terminal && !progress.is_quiet ? wipe_and_end
-								: end_at_once);
+	ld_progress_let_signals_end(&progress);
 	let_signals_end_us(true);
 	ret = ld_image_prepare(
 		&o, m->work.rt, m->work.net, m->work.store, &m->image, e);

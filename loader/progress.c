@@ -3,12 +3,14 @@
 #include "loader/progress.h"
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "loader/status.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/util.h"
 
 #define SHOW_INTERVAL_MS 200
 #define DIGEST_SHOWN 19 /* "sha256:" and 12 digits */
@@ -19,7 +21,7 @@ static void say(const char *text, size_t len)
 	(void)!write(STDERR_FILENO, text, len);
 }
 
-void ld_progress_wipe(void)
+static void wipe_line(void)
 {
 	say("\r\033[K", 4);
 }
@@ -27,8 +29,38 @@ void ld_progress_wipe(void)
 static void wipe(struct ld_progress *p)
 {
 	if (p->shown_len > 0)
-		ld_progress_wipe();
+		wipe_line();
 	p->shown_len = 0;
+}
+
+/* The first process of a container is not ended by raise. */
+static void end_at_once(int signal)
+{
+	(void)raise(signal);
+	_exit(128 + signal);
+}
+
+static void wipe_and_end(int signal)
+{
+	wipe_line();
+	end_at_once(signal);
+}
+
+void ld_progress_let_signals_end(const struct ld_progress *p)
+{
+	struct sigaction act = {
+		.sa_handler = p->is_terminal && !p->is_quiet ? wipe_and_end
+	                                                     : end_at_once,
+		.sa_flags = (int)(SA_RESETHAND | SA_NODEFER),
+	};
+	static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+	struct sigaction old;
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(signals); i++)
+		if (sigaction(signals[i], NULL, &old) == 0 &&
+			old.sa_handler != SIG_IGN)
+			(void)sigaction(signals[i], &act, NULL);
 }
 
 /* Bytes a second over the network, since the first layer was begun. */

@@ -33,10 +33,11 @@ void ld_progress_init(struct ld_progress *p, bool is_quiet);
 void ld_progress_fini(struct ld_progress *p);
 
 /*
- * The line of a p with is_terminal goes, because a signal ends the process. May
- * be called by its handler.
+ * From now on SIGINT, SIGTERM and SIGHUP, unless they are ignored, end the
+ * process at once; the line on the terminal goes first. For when there is
+ * nothing to clean up. INIT_ONLY.
  */
-void ld_progress_wipe(void);
+void ld_progress_let_signals_end(const struct ld_progress *p);
 
 /* All of these: p may be NULL; ANY_THREAD. */
 

@@ -340,3 +340,16 @@ def test_ctrl_c_on_a_terminal_leaves_nothing_but_what_was_fetched(
     assert not os.path.ismount(mnt)
     assert t.text.endswith(WIPE) and len(parts(cache)) == 1
     assert mount_rest(cache, server, mnt, image, "-q") < ON_ITS_WAY + 5 * MIB
+
+
+def test_ctrl_c_ends_a_fetch_too(image, server, cache):
+    server.set_limit(image.size - 4 * MIB)
+    t = Terminal("fetch", "--cache", cache, ref(server))
+    t.read_until(LINE)
+    server.wait_until_silent()
+    os.write(t.fd, b"\x03")
+    assert t.wait() == -signal.SIGINT
+    assert t.text.endswith(WIPE) and len(parts(cache)) == 1
+    server.set_limit(None)
+    tools.sluice("fetch", "-q", "--cache", cache, ref(server))
+    assert server.sent < ON_ITS_WAY + 5 * MIB

@@ -1,4 +1,5 @@
 """Comparing file trees to the last bit."""
+import errno
 import hashlib
 import os
 import stat
@@ -22,7 +23,13 @@ def digest(path):
 def xattrs(path):
     """All extended attributes but the ignored ones."""
     out = {}
-    for name in os.listxattr(path, follow_symlinks=False):
+    try:
+        names = os.listxattr(path, follow_symlinks=False)
+    except OSError as e:
+        if e.errno != errno.EOPNOTSUPP:  # a mount where nothing has any
+            raise
+        names = []
+    for name in names:
         raw = os.fsencode(name)
         if not raw.startswith(IGNORED_XATTRS):
             out[raw] = os.getxattr(path, name, follow_symlinks=False)
