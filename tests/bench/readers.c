@@ -3,7 +3,9 @@
  * What reads in the benchmarks:
  *
  *   readers files LIST THREADS        every file named in LIST, whole
- *   readers random FILE THREADS OPS   OPS blocks of 4 KiB, no block twice
+ *   readers random FILE THREADS OPS [SECONDS]
+ *                                     OPS blocks of 4 KiB, no block twice; no
+ *                                     longer than that
  *
  * Prints "COUNT BYTES SECONDS ERRORS P50 P99", the latter two in microseconds
  * per file or block. The order of the blocks is the same in every run.
@@ -29,7 +31,8 @@ struct work {
 	int fd;           /* random: the file */
 	uint32_t *blocks; /* random: in which order */
 	uint32_t count;
-	uint64_t *ns; /* how long each took */
+	uint64_t *ns;   /* how long each took */
+	uint64_t until; /* when to stop; 0: at the end */
 	/* taken by all threads, atomically */
 	uint32_t next;
 	uint32_t errors;
@@ -79,6 +82,8 @@ static void *reader(void *arg)
 		if (i >= w->count)
 			break;
 		start = now_ns();
+		if (w->until && start > w->until)
+			break;
 		if (w->names)
 			n = read_file(w->names[i], buf);
 		else
@@ -159,6 +164,14 @@ static int by_value(const void *a, const void *b)
 
 static void print_figures(struct work *w, double seconds)
 {
+	uint32_t done = 0;
+
+	/* what was stopped took no time */
+	for (uint32_t i = 0; i < w->count; i++)
+		if (w->ns[i])
+			w->ns[done++] = w->ns[i];
+	w->count = done;
+	need(done > 0, "readers");
 	qsort(w->ns, w->count, sizeof(*w->ns), by_value);
 	(void)printf("%u %llu %.6f %u %.1f %.1f\n", w->count,
 		(unsigned long long)w->bytes, seconds, w->errors,
@@ -175,12 +188,12 @@ int main(int argc, char **argv)
 
 	if (argc == 4 && strcmp(argv[1], "files") == 0) {
 		load_names(&w, argv[2]);
-	} else if (argc == 5 && strcmp(argv[1], "random") == 0) {
+	} else if ((argc == 5 || argc == 6) && strcmp(argv[1], "random") == 0) {
 		load_blocks(&w, argv[2], (uint32_t)strtoul(argv[4], NULL, 10));
 	} else {
 		(void)fprintf(stderr,
 			"usage: readers files LIST THREADS\n"
-			"       readers random FILE THREADS OPS\n");
+			"       readers random FILE THREADS OPS [SECONDS]\n");
 		return 2;
 	}
 	errno = EINVAL;
@@ -189,6 +202,8 @@ int main(int argc, char **argv)
 	w.ns = calloc(w.count, sizeof(*w.ns));
 	need(w.ns != NULL, "memory");
 	start = now_ns();
+	if (argc == 6)
+		w.until = start + strtoul(argv[5], NULL, 10) * 1000000000u;
 	for (unsigned long i = 0; i < n; i++)
 		need(pthread_create(&threads[i], NULL, reader, &w) == 0,
 			"thread");
