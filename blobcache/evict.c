@@ -218,15 +218,22 @@ static void choice_fini(struct choice *c)
 	mem_free(c->list);
 }
 
-/* Look, choose, take. *ret_freed counts up. */
+/* One look, and what it came to. */
+struct pass {
+	uint64_t chosen; /* bytes, about */
+	uint64_t freed;
+	bool was_all; /* there were no other candidates */
+};
+
+/* Look, choose, take. */
 static int evict_once(struct bc_store *s, const struct bc_evict *w,
-	uint64_t want, uint64_t *ret_freed, struct err *e)
+	uint64_t want, struct pass *p, struct err *e)
 {
 	struct choice c = {.store = s, .w = w};
-	uint64_t sum = 0;
-	size_t chosen;
+	size_t n = 0;
 	int r = 0;
 
+	*p = (struct pass){.was_all = true};
 	if (!w->even_pinned)
 		r = bc_pins_load(s, &c.pins, e);
 	if (r < 0)
@@ -234,9 +241,10 @@ static int evict_once(struct bc_store *s, const struct bc_evict *w,
 	r = bc_inventory_walk(s, add_file, &c);
 	if (r == 0 && c.count > 0) {
 		qsort(c.list, c.count, sizeof(*c.list), cmp_age);
-		for (chosen = 0; chosen < c.count && sum < want; chosen++)
-			sum += c.list[chosen].bytes;
-		r = take(&c, chosen, ret_freed);
+		for (; n < c.count && p->chosen < want; n++)
+			p->chosen += c.list[n].bytes;
+		p->was_all = n == c.count;
+		r = take(&c, n, &p->freed);
 	}
 	choice_fini(&c);
 	return r < 0 ? err_sys(e, r, "cannot evict from the cache '%s'",
@@ -244,11 +252,32 @@ static int evict_once(struct bc_store *s, const struct bc_evict *w,
 	             : 0;
 }
 
+/*
+ * What was chosen may not go: somebody uses it, or writes it. It stays the
+ * oldest, so the next pass chooses as much behind it.
+ */
+static int evict_some(struct bc_store *s, struct bc_evict *w, struct err *e)
+{
+	uint64_t stuck = 0, want;
+	struct pass p;
+	int r = 0, pass;
+
+	for (pass = 0; r == 0 && pass < MAX_PASSES && w->freed < w->want;
+		pass++) {
+		if (add_overflows(w->want - w->freed, stuck, &want))
+			want = UINT64_MAX;
+		r = evict_once(s, w, want, &p, e);
+		w->freed += p.freed;
+		stuck = p.chosen > p.freed ? p.chosen - p.freed : 0;
+		if (p.was_all && p.freed == 0)
+			break;
+	}
+	return r;
+}
+
 int bc_store_evict(struct bc_store *s, struct bc_evict *w, struct err *e)
 {
 	CLEANUP_FD int lock = -1;
-	uint64_t before;
-	int r = 0, pass;
 
 	w->freed = 0;
 	if (s->read_only)
@@ -262,14 +291,7 @@ int bc_store_evict(struct bc_store *s, struct bc_evict *w, struct err *e)
 			"another process makes room in the cache '%s', try "
 			"again",
 			s->path);
-	for (pass = 0; r == 0 && pass < MAX_PASSES && w->freed < w->want;
-		pass++) {
-		before = w->freed;
-		r = evict_once(s, w, w->want - w->freed, &w->freed, e);
-		if (w->freed == before)
-			break;
-	}
-	return r;
+	return evict_some(s, w, e);
 }
 
 void bc_store_drop_parts(struct bc_store *s, uint32_t age_s)

@@ -230,6 +230,35 @@ static void a_sealed_file_goes_only_when_nobody_has_it_open(void **state)
 	cache_fini(&c);
 }
 
+static void what_cannot_go_does_not_keep_the_rest_here(void **state)
+{
+	struct digest name = {.algo = DIGEST_SHA256, .bytes = {1}};
+	struct bc_cachefile other;
+	struct cache c;
+	uint32_t i;
+
+	cache_init(&c);
+	fill_with_ages(&c, 1000);
+	assert_int_equal(bc_cachefile_seal(&c.c), 0);
+	/* another blob, used later, that happens to have the same bytes */
+	assert_int_equal(
+		bc_cachefile_open(c.f.store, &name, &c.map, &other, NULL), 0);
+	assert_int_equal(bc_cachefile_store_begin(&other), 0);
+	assert_int_equal(pwrite(other.data.fd, c.f.device, c.f.device_len, 0),
+		c.f.device_len);
+	for (i = 0; i < c.map.chunk_count; i++)
+		assert_int_equal(bc_cachefile_set_ready(&other, i, 1), 0);
+	bc_cachefile_store_end(&other);
+	assert_true(evict(c.f.store, 50000) >= 50000);
+	assert_true(bc_cachefile_is_sealed(&c.c));
+	assert_true(bc_cachefile_ready_bytes(&other) > 0);
+	assert_true(evict(c.f.store, UINT64_MAX) > 0);
+	assert_true(bc_cachefile_is_sealed(&c.c));
+	assert_int_equal(bc_cachefile_ready_bytes(&other), 0);
+	bc_cachefile_close(&other);
+	cache_fini(&c);
+}
+
 static void what_is_torn_goes_first_and_does_not_harm(void **state)
 {
 	static const char *const names[] = {"ready", "map", "data"};
@@ -494,6 +523,7 @@ int main(void)
 		cmocka_unit_test(a_file_that_nobody_has_open_goes_as_a_whole),
 		cmocka_unit_test(
 			a_sealed_file_goes_only_when_nobody_has_it_open),
+		cmocka_unit_test(what_cannot_go_does_not_keep_the_rest_here),
 		cmocka_unit_test(what_is_torn_goes_first_and_does_not_harm),
 		cmocka_unit_test(what_is_being_written_is_left_alone),
 		cmocka_unit_test(the_inventory_tells_what_is_there),
