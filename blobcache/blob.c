@@ -5,17 +5,24 @@
 #include <errno.h>
 
 #include "blobcache/blob_int.h"
+#include "blobcache/store_int.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 
 #define BLOB_FLIGHT_BUCKETS 256
 
-struct blob_mem *blob_mem_create(size_t len)
+struct blob_mem *blob_mem_create(struct bc_blob *b, size_t len)
 {
-	struct blob_mem *m = mem_alloc(sizeof(*m) + len);
+	struct bc_spare *spare = &b->store->spare;
+	struct blob_mem *m;
+	size_t cap;
 
-	if (m)
-		atomic_init(&m->refs, 1);
+	m = bc_spare_get(spare, sizeof(*m) + len, &cap);
+	if (!m)
+		return NULL;
+	atomic_init(&m->refs, 1);
+	m->spare = spare;
+	m->cap = cap;
 	return m;
 }
 
@@ -27,7 +34,7 @@ void blob_mem_ref(struct blob_mem *m)
 void blob_mem_unref(struct blob_mem *m)
 {
 	if (m && atomic_fetch_sub(&m->refs, 1) == 1)
-		mem_free(m);
+		bc_spare_put(m->spare, m, m->cap);
 }
 
 static void flight_destroy(struct rt_flight *f)
@@ -151,6 +158,7 @@ void bc_blob_close(struct bc_blob *b)
 	bc_source_destroy(b->source);
 	bc_map_close(&b->map);
 	mem_free((void *)b->touched);
+	blob_ahead_fini(b);
 	mem_free(b);
 }
 

@@ -121,6 +121,13 @@ struct bc_want {
  * not called), -EINPROGRESS, -EIO (no source), -ENOMEM. ON_WORKER.
  */
 int bc_blob_want(struct bc_want *w);
+/*
+ * Fetch ahead of demand reads that follow each other, as prefetch. bulk, if not
+ * NULL, is called once when b turns out to be read whole, on any worker; at is
+ * the group that was read last. Before the first read. -ENOMEM. INIT_ONLY.
+ */
+int bc_blob_set_ahead(struct bc_blob *b,
+	void (*bulk)(void *arg, struct bc_blob *b, uint32_t at), void *arg);
 /* Is the group in the cache? ANY_THREAD. */
 bool bc_blob_has_group(const struct bc_blob *b, uint32_t group);
 /* Would the cache keep what is fetched now? ANY_THREAD. */

@@ -30,11 +30,13 @@
 /* Bytes that several hold; the last one frees them. */
 struct blob_mem {
 	atomic_uint refs;
+	struct bc_spare *spare; /* where it came from, and goes */
+	size_t cap;
 	uint8_t data[];
 };
 
 /* One reference, the caller's. NULL: out of memory. */
-struct blob_mem *blob_mem_create(size_t len);
+struct blob_mem *blob_mem_create(struct bc_blob *b, size_t len);
 void blob_mem_ref(struct blob_mem *m);
 /* NULL is fine. ANY_THREAD. */
 void blob_mem_unref(struct blob_mem *m);
@@ -150,6 +152,7 @@ struct bc_blob {
 	struct bc_trace *trace; /* borrowed; NULL: nobody wants to know */
 	uint32_t trace_index;
 	_Atomic uint64_t *touched; /* owned; a bit for each group */
+	struct blob_ahead *ahead;  /* owned; NULL: nothing is fetched ahead */
 
 	atomic_uint_least64_t reads, hits, misses, errors, verify_failures;
 	uint64_t bytes_total;
@@ -178,6 +181,19 @@ bool blob_flight_is_late(
 	struct blob_flight *fl, uint32_t first, uint32_t count, bool distrust);
 /* A demand read touches chunks [first, first + count). ANY_THREAD. */
 void blob_touch(struct bc_blob *b, uint32_t first, uint32_t count);
+/* Room to note what was touched. -ENOMEM. INIT_ONLY. */
+int blob_touched_init(struct bc_blob *b);
+/*
+ * blob_ahead.c. A demand read of this device range begins; perhaps more is
+ * fetched. ON_WORKER.
+ */
+void blob_ahead_read(struct bc_blob *b, uint64_t off, uint64_t end);
+/* A demand read has missed. ANY_THREAD. */
+void blob_ahead_missed(struct bc_blob *b);
+/* A group was touched for the first time. ON_WORKER. */
+void blob_ahead_touch(struct bc_blob *b, uint32_t group);
+/* Nothing of it is on its way. INIT_ONLY. */
+void blob_ahead_fini(struct bc_blob *b);
 /*
  * A group that has landed and is being written to the cache: gives its bytes
  * (and a reference to them) to fl. False: not there. ANY_THREAD.

@@ -389,6 +389,8 @@ static int read_start(struct bc_read *r, unsigned rounds, bool distrust)
 	missing = count_missing(br);
 	if (rounds == 0 && r->pos == r->off)
 		atomic_fetch_add(missing ? &b->misses : &b->hits, 1);
+	if (missing)
+		blob_ahead_missed(b);
 	blob_hold(b);
 	result = start_flights(br, missing);
 	for (i = 0; result == 0 && r->buf && i < br->part_count; i++)
@@ -428,7 +430,7 @@ static int read_inline(struct bc_read *r)
 	ssize_t n;
 
 	blob_read_chunks(r, &first, &count);
-	if (r->cls == RT_DEMAND)
+	if (r->cls == RT_DEMAND && r->blob->touched)
 		blob_touch(r->blob, first, count);
 	if (count > 0 && !bc_cachefile_is_ready(file, first, count))
 		return -EAGAIN;
@@ -461,13 +463,16 @@ int bc_blob_read(struct bc_read *r)
 	r->pos = r->off;
 	r->end = r->stop = r->off + on_device;
 	result = read_inline(r);
-	if (result != -EAGAIN)
-		return result;
-	result = read_start(r, 0, false);
-	if (result == 0)
-		result = read_on(r);
-	if (result < 0 && result != -EINPROGRESS)
-		atomic_fetch_add(&b->errors, 1);
+	if (result == -EAGAIN) {
+		result = read_start(r, 0, false);
+		if (result == 0)
+			result = read_on(r);
+		if (result < 0 && result != -EINPROGRESS)
+			atomic_fetch_add(&b->errors, 1);
+	}
+	/* behind what somebody waits for */
+	if (b->ahead && r->cls == RT_DEMAND)
+		blob_ahead_read(b, r->off, r->end);
 	return result;
 }
 

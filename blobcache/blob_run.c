@@ -104,7 +104,7 @@ static int decode_group(struct blob_run *run, struct run_group *rg)
 		blob_mem_ref(mem);
 		bytes = src;
 	} else {
-		mem = blob_mem_create(g->dec_len);
+		mem = blob_mem_create(run->blob, g->dec_len);
 		if (!mem)
 			return -ENOMEM;
 		bytes = mem->data;
@@ -252,7 +252,7 @@ static unsigned run_fetch(struct blob_run *run)
 	 * bytes with readers, so each try has memory of its own.
 	 */
 	blob_mem_unref(run->src);
-	run->src = blob_mem_create(run->len);
+	run->src = blob_mem_create(run->blob, run->len);
 	if (!run->src) {
 		run_land_all(run, -ENOMEM);
 		return RUN_STORE;

@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "blobcache/blob_int.h"
+#include "blobcache/store_int.h"
 #include "runtime/base/log.h"
 #include "runtime/base/util.h"
 
@@ -61,6 +62,7 @@ static void sync_done(struct rt_job *j)
 	struct bc_blob *b = container_of(j, struct bc_blob, sync.job);
 
 	b->sync.is_running = false;
+	bc_spare_drop(&b->store->spare);
 	if (b->sync.result == -EAGAIN || b->sync.result == -ENOMEM)
 		atomic_fetch_add(&b->sync.dirty, 1); /* once more, later */
 	else if (b->sync.result < 0)

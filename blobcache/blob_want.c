@@ -39,7 +39,7 @@ void blob_touch(struct bc_blob *b, uint32_t first, uint32_t count)
 	uint32_t n, group;
 	uint64_t bit;
 
-	if (!b->trace)
+	if (!b->touched)
 		return;
 	for (; count > 0; count -= n, first += n) {
 		n = blob_same_group(m, first, count);
@@ -49,21 +49,28 @@ void blob_touch(struct bc_blob *b, uint32_t first, uint32_t count)
 			    &b->touched[group / 64], memory_order_relaxed) &
 			bit)
 			continue;
-		if (!(atomic_fetch_or(&b->touched[group / 64], bit) & bit))
+		if (atomic_fetch_or(&b->touched[group / 64], bit) & bit)
+			continue;
+		if (b->trace)
 			bc_trace_note(b->trace, b->trace_index, group);
+		blob_ahead_touch(b, group);
 	}
+}
+
+int blob_touched_init(struct bc_blob *b)
+{
+	if (!b->touched)
+		b->touched = mem_calloc(
+			b->map.group_count / 64 + 1, sizeof(*b->touched));
+	return b->touched ? 0 : -ENOMEM;
 }
 
 int bc_blob_set_trace(struct bc_blob *b, struct bc_trace *t, uint32_t index)
 {
 	b->trace = NULL;
-	mem_free((void *)b->touched);
-	b->touched = NULL;
 	if (!t)
 		return 0;
-	b->touched =
-		mem_calloc(b->map.group_count / 64 + 1, sizeof(*b->touched));
-	if (!b->touched)
+	if (blob_touched_init(b) < 0)
 		return -ENOMEM;
 	b->trace_index = index;
 	b->trace = t;

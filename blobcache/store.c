@@ -219,6 +219,11 @@ int bc_store_open(const char *path, struct bc_store **ret, struct err *e)
 	s->dirfd = -1;
 	atomic_init(&s->limit, UINT64_MAX);
 	r = bc_budget_init(&s->budget, STORE_FLIGHT_BYTES);
+	if (r == 0) {
+		r = bc_spare_init(&s->spare);
+		if (r < 0)
+			bc_budget_fini(&s->budget);
+	}
 	if (r < 0) {
 		mem_free(s);
 		return err_sys(e, r, "cannot make a lock for the cache");
@@ -243,6 +248,7 @@ void bc_store_close(struct bc_store *s)
 	if (s->dirfd >= 0)
 		(void)close(s->dirfd); /* only a handle */
 	bc_budget_fini(&s->budget);
+	bc_spare_fini(&s->spare);
 	mem_free(s->path);
 	mem_free(s);
 }

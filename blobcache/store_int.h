@@ -6,6 +6,7 @@
 
 #include "blobcache/budget.h"
 #include "blobcache/readybits.h"
+#include "blobcache/spare.h"
 #include "blobcache/store.h"
 
 #define STORE_MAX_REL 512    /* bytes of a path below the cache directory */
@@ -24,6 +25,7 @@ struct bc_store {
 	atomic_uint_least64_t looked_ms, next_look_ms, warned_ms;
 	atomic_bool is_evicting; /* a job of ours is at it */
 	struct bc_budget budget; /* memory of everything on its way */
+	struct bc_spare spare;
 };
 
 /*

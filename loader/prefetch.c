@@ -42,7 +42,8 @@ struct ld_prefetch {
 	char *record_path;      /* owned; NULL: only in the cache */
 	struct bc_record known; /* the image's record as it was found */
 	struct bc_trace *trace;
-	struct bc_prefetch *queue;
+	struct bc_prefetch *queue; /* NULL with NONE */
+	bool has_items;            /* something was queued at the start */
 	/* the home worker's: saving */
 	struct rt_worker *home;
 	struct rt_timer timer;
@@ -236,6 +237,24 @@ static void queue_is_dry(void *arg)
 	start_fill(arg);
 }
 
+/* Readers go through the whole blob: it comes from where they are. */
+static void on_bulk(void *arg, struct bc_blob *b, uint32_t at)
+{
+	struct ld_prefetch *p = arg;
+	const struct bc_prefetch_item items[] = {
+		{b, at, bc_blob_map(b)->group_count - at},
+		{b, 0, at},
+	};
+
+	/* that is no start that the next mount should replay */
+	bc_trace_stop(p->trace);
+	if (p->fill_blobs)
+		return; /* it is on its way */
+	log_info("a blob of the image is read whole, fetching all of it");
+	if (bc_prefetch_add(p->queue, items, ARRAY_LEN(items)) < 0)
+		log_info("no memory to fetch a blob ahead");
+}
+
 static int start_queue(
 	struct ld_prefetch *p, const struct bc_record *r, struct err *e)
 {
@@ -247,9 +266,10 @@ static int start_queue(
 	int err;
 
 	err = resolve(p->o.image, r, &items);
-	if (err == 0 && items.count > 0)
+	if (err == 0)
 		err = bc_prefetch_create(&o, &p->queue);
-	if (err == 0 && items.count > 0) {
+	p->has_items = items.count > 0;
+	if (err == 0 && p->has_items) {
 		log_info("fetching %zu stretches of the image ahead",
 			items.count);
 		err = bc_prefetch_add(p->queue, items.list, items.count);
@@ -362,7 +382,7 @@ static void begin(void *arg, struct rt_op *op)
 	struct ld_prefetch *p = arg;
 
 	rt_timer_start(p->home, &p->timer, p->interval_ms);
-	if (!p->queue)
+	if (!p->has_items)
 		start_fill(p);
 	rt_block_on_done(op, 0);
 }
@@ -394,6 +414,8 @@ static int start_trace(struct ld_prefetch *p, struct err *e)
 			&bc_blob_map(i->blobs[k].blob)->id, &n);
 		if (err == 0)
 			err = bc_blob_set_trace(i->blobs[k].blob, p->trace, n);
+		if (err == 0 && p->o.what != LD_PREFETCH_NONE)
+			err = bc_blob_set_ahead(i->blobs[k].blob, on_bulk, p);
 	}
 	return err < 0 ? err_set(e, err, "out of memory") : 0;
 }
@@ -457,9 +479,9 @@ int ld_prefetch_start(const struct ld_prefetch_options *o,
 	read_known(p);
 	err = try_record(p, e);
 	if (err == 0)
-		err = start_trace(p, e);
-	if (err == 0)
 		err = start_replay(p, e);
+	if (err == 0)
+		err = start_trace(p, e);
 	if (err < 0) {
 		ld_prefetch_stop(p);
 		return err;

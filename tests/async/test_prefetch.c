@@ -286,6 +286,36 @@ static void first_touches_are_noted_in_their_order(void **state)
 	on_engines(1, traced);
 }
 
+/* ---- ahead of readers ---- */
+
+static void ahead(struct rt *rt)
+{
+	uint64_t at = 0, end;
+	struct fixture f;
+	uint8_t buf[4096];
+	uint32_t last;
+
+	fixture_init(&f);
+	fixture_open(&f, rt);
+	f.b->limits.around = 4096; /* what is taken along is not meant */
+	assert_int_equal(bc_blob_set_ahead(f.b, NULL, NULL), 0);
+	for (at = 0; at < 5 * sizeof(buf); at += sizeof(buf))
+		assert_int_equal(read_at(rt, f.b, at, buf, sizeof(buf)), 0);
+	/* all that lies in the first window */
+	end = at + (200u << 10);
+	last = bc_map_find(&f.b->map, end);
+	while (!bc_cachefile_is_ready(&f.b->file, 0, last))
+		sched_yield();
+	expect_all(rt, &f, 50000);
+	fixture_close(&f);
+	fixture_fini(&f);
+}
+
+static void what_a_reader_will_want_is_there_before_him(void **state)
+{
+	on_engines(2, ahead);
+}
+
 /* ---- hostile records ---- */
 
 /* "x.EPROTO" gives -EPROTO. */
@@ -341,6 +371,7 @@ int main(void)
 		cmocka_unit_test(it_ends_while_a_server_is_silent),
 		cmocka_unit_test(a_rate_holds_it_up),
 		cmocka_unit_test(first_touches_are_noted_in_their_order),
+		cmocka_unit_test(what_a_reader_will_want_is_there_before_him),
 		cmocka_unit_test(
 			hostile_records_are_refused_as_their_names_say),
 	};

@@ -1,9 +1,14 @@
 """What is fetched before anybody asks, and what a mount learns for the next."""
 import glob
+import io
 import os
+import random
 import shutil
+import subprocess
+import tarfile
 import time
 
+import pytest
 import tools
 import trees
 
@@ -53,8 +58,10 @@ def test_a_second_mount_replays_the_first_ones_reads(samples, engine, cache, mnt
     before = tools.status(mnt)
     read_some(mnt)
     after = tools.status(mnt)
-    assert after["read_misses"] == before["read_misses"]
-    assert after["bytes_fetched"] == before["bytes_fetched"]
+    # the kernel's EROFS reads on behind a file's end, into other files
+    if tools.DRIVER != "erofs":
+        assert after["read_misses"] == before["read_misses"]
+        assert after["bytes_fetched"] == before["bytes_fetched"]
     tools.umount(mnt)
 
 
@@ -135,12 +142,60 @@ def test_all_brings_the_whole_image(samples, engine, cache, mnt):
     tools.mount(cache, samples["edge-estargz"], mnt, "--prefetch=all", "--io-backend", engine)
     tools.wait_for(lambda: tools.status(mnt)["complete"], "the image is not completed")
     before = tools.status(mnt)["bytes_fetched"]
-    got = trees.scan(mnt)
-    # The kernel reads ahead into what upper layers hide, which nobody asked for.
+    assert trees.scan(mnt)
+    # as above: into what no file shows
     if tools.DRIVER != "erofs":
         assert tools.status(mnt)["bytes_fetched"] == before
     tools.umount(mnt)
-    assert got
+
+
+@pytest.fixture(scope="module")
+def big_image(registry, tmp_path_factory):
+    """One layer with a file of 48 MiB that cannot be packed."""
+    from ocilayout import Layout, trim
+    folder = tmp_path_factory.mktemp("big")
+    with tarfile.open(folder / "layer.tar", "w") as tar:
+        m = tarfile.TarInfo("big")
+        m.size = 48 << 20
+        tar.addfile(m, io.BytesIO(random.Random(1).randbytes(m.size)))
+    trim(folder / "layer.tar")
+    Layout(folder / "oci").add_image("1", [folder / "layer.tar"])
+    ref = f"{registry.host}/big:1"
+    subprocess.run(["skopeo", "--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false",
+                    "--dest-compress", "--dest-compress-format", "zstd:chunked",
+                    f"oci:{folder}/oci:1", f"docker://{ref}"], check=True)
+    return ref
+
+
+def read_front(mnt, size):
+    with open(f"{mnt}/big", "rb") as f:
+        for _ in range(0, size, 1 << 20):
+            assert len(f.read(1 << 20)) == 1 << 20
+
+
+def test_a_sequential_reader_is_kept_ahead_of(big_image, engine, cache, mnt):
+    tools.mount(cache, big_image, mnt, "--io-backend", engine)
+    read_front(mnt, 6 << 20)
+    # 8 MiB ahead at most, and not all of it
+    tools.wait_for(lambda: cached(mnt) >= 8 << 20, "nothing is fetched ahead")
+    tools.wait_for(lambda: replayed(mnt), "it does not end")
+    assert cached(mnt) < 24 << 20
+    tools.umount(mnt)
+
+
+def test_a_layer_that_is_read_whole_comes_whole(big_image, engine, cache, mnt):
+    tools.mount(cache, big_image, mnt, "--io-backend", engine)
+    read_front(mnt, 24 << 20)
+    tools.wait_for(lambda: tools.status(mnt)["complete"], "the rest does not come")
+    tools.umount(mnt)
+
+
+def test_none_does_not_run_ahead_either(big_image, cache, mnt):
+    tools.mount(cache, big_image, mnt, "--prefetch=none")
+    read_front(mnt, 24 << 20)
+    assert replayed(mnt)
+    assert cached(mnt) < 32 << 20
+    tools.umount(mnt)
 
 
 def test_the_prefetch_table_is_honoured(cache, mnt):
