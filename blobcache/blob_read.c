@@ -205,15 +205,15 @@ static struct blob_flight *around_join(struct bc_blob *b, uint32_t group)
  * that lie around a single missing group. fresh has room for them; returns the
  * new count.
  */
-static uint32_t fresh_add_around(
-	struct bc_blob *b, struct fresh *fresh, uint32_t n)
+static uint32_t fresh_add_around(struct bc_blob *b,
+	const struct bc_plan_limits *limits, struct fresh *fresh, uint32_t n)
 {
 	uint32_t group = fresh[0].group, first, count, i;
 	struct blob_flight *fl;
 
 	if (n > 1)
 		return n;
-	first = bc_plan_around(&b->map, &b->limits, group, &count);
+	first = bc_plan_around(&b->map, limits, group, &count);
 	for (i = first; i < first + count; i++) {
 		fl = i == group ? NULL : around_join(b, i);
 		if (fl)
@@ -226,16 +226,18 @@ static uint32_t fresh_add_around(
 static void fresh_submit(struct bc_blob_read *br, struct fresh *fresh,
 	struct blob_flight **flights, uint32_t *wanted, uint32_t n)
 {
+	const struct bc_plan_limits limits = bc_plan_for_distance(
+		&br->blob->limits, atomic_load(&br->blob->distance_us));
 	uint32_t i;
 
 	if (br->r->cls == RT_DEMAND)
-		n = fresh_add_around(br->blob, fresh, n);
+		n = fresh_add_around(br->blob, &limits, fresh, n);
 	qsort(fresh, n, sizeof(*fresh), cmp_fresh);
 	for (i = 0; i < n; i++) {
 		flights[i] = fresh[i].flight;
 		wanted[i] = fresh[i].group;
 	}
-	blob_fetch(br->blob, &br->blob->limits, flights, wanted, n, br->r->cls);
+	blob_fetch(br->blob, &limits, flights, wanted, n, br->r->cls);
 }
 
 /* ---- parts by file ---- */

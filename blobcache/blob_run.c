@@ -18,6 +18,7 @@
 #include "blobcache/blob_int.h"
 #include "blobcache/decode.h"
 #include "blobcache/store_int.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"
@@ -233,6 +234,12 @@ static void run_fetched(struct bc_fetch *f)
 	rt_worker_assert(run->worker);
 	run_lock(run);
 	run->is_fetching = false;
+	if (f->result == 0 && !run->blob->source->is_local) {
+		bc_distance_note(&run->blob->distance,
+			(clock_ns() - run->asked_ns) / 1000);
+		atomic_store(&run->blob->distance_us,
+			bc_distance_us(&run->blob->distance));
+	}
 	run_unlock(run);
 	if (f->result == 0) {
 		run_enter(run, RUN_DECODE);
@@ -264,6 +271,7 @@ static unsigned run_fetch(struct blob_run *run)
 	run->fetch.is_again = run->tries > 1;
 	run->fetch.worker = run->worker;
 	run->fetch.done = run_fetched;
+	run->asked_ns = clock_ns();
 	run_lock(run);
 	is_cancelled = run->is_cancelled;
 	if (!is_cancelled) {

@@ -17,6 +17,38 @@ const struct bc_plan_limits bc_plan_bulk = {.max_gap = 128u << 10,
 	.max_decoded = 8u << 20,
 	.max_groups = 1024};
 
+#define DISTANCE_LOT 16 /* ranges; the least of two lots counts */
+#define FAR_US 15000
+#define VERY_FAR_US 40000
+
+void bc_distance_note(struct bc_distance *d, uint64_t us)
+{
+	us = max_u64(us, 1);
+	if (d->count == DISTANCE_LOT) {
+		d->before_us = d->least_us;
+		d->count = 0;
+	}
+	d->least_us = d->count == 0 ? us : min_u64(d->least_us, us);
+	d->count++;
+}
+
+uint64_t bc_distance_us(const struct bc_distance *d)
+{
+	return d->before_us ? min_u64(d->least_us, d->before_us) : d->least_us;
+}
+
+struct bc_plan_limits bc_plan_for_distance(
+	const struct bc_plan_limits *near, uint64_t us)
+{
+	unsigned shift = us < FAR_US ? 0 : us < VERY_FAR_US ? 1 : 2;
+	struct bc_plan_limits l = *near;
+
+	l.around <<= shift;
+	l.max_gap <<= shift;
+	l.max_len <<= shift;
+	return l;
+}
+
 static uint64_t group_end(const struct bc_group *g)
 {
 	return g->src_off + g->src_len;

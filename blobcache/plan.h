@@ -29,6 +29,27 @@ extern const struct bc_plan_limits bc_plan_local;
 extern const struct bc_plan_limits bc_plan_bulk;
 
 /*
+ * How far away the source is: the least time that a range took of late. It
+ * holds what the server needs, too; what it does not hold is how long others
+ * kept the line busy.
+ */
+struct bc_distance {
+	uint64_t least_us, before_us; /* of this lot of ranges, of the last */
+	unsigned count;               /* ranges of this lot */
+};
+
+/* A range took so long. */
+void bc_distance_note(struct bc_distance *d, uint64_t us);
+/* 0: not known yet. */
+uint64_t bc_distance_us(const struct bc_distance *d);
+/*
+ * What to ask of a source so far away: the longer a request takes, the more of
+ * the neighbours it takes along, up to four times as much.
+ */
+struct bc_plan_limits bc_plan_for_distance(
+	const struct bc_plan_limits *near, uint64_t us);
+
+/*
  * The groups around group that a demand read takes along: those in the same
  * aligned window of limits->around bytes of the blob, in both directions, as
  * far as they follow each other closely. Small files lie in the order of their

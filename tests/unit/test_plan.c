@@ -200,9 +200,43 @@ static void a_promoted_ticket_is_judged_as_demand(void **state)
 	bc_budget_fini(&b);
 }
 
+static void the_least_of_late_is_the_distance(void **state)
+{
+	struct bc_distance d = {0};
+	unsigned i;
+
+	assert_int_equal(bc_distance_us(&d), 0);
+	bc_distance_note(&d, 900);
+	bc_distance_note(&d, 300);
+	bc_distance_note(&d, 500);
+	assert_int_equal(bc_distance_us(&d), 300);
+	/* what was long ago is forgotten */
+	for (i = 0; i < 40; i++)
+		bc_distance_note(&d, 50000 + i);
+	assert_true(bc_distance_us(&d) >= 50000);
+	bc_distance_note(&d, 700);
+	assert_int_equal(bc_distance_us(&d), 700);
+}
+
+static void who_is_far_is_asked_for_more(void **state)
+{
+	struct bc_plan_limits l;
+
+	l = bc_plan_for_distance(&bc_plan_network, 0);
+	assert_int_equal(l.around, bc_plan_network.around);
+	l = bc_plan_for_distance(&bc_plan_network, 20000);
+	assert_int_equal(l.around, 2 * bc_plan_network.around);
+	l = bc_plan_for_distance(&bc_plan_network, UINT64_MAX);
+	assert_int_equal(l.around, 4 * bc_plan_network.around);
+	assert_int_equal(l.max_gap, 4 * bc_plan_network.max_gap);
+	assert_int_equal(l.max_groups, bc_plan_network.max_groups);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_least_of_late_is_the_distance),
+		cmocka_unit_test(who_is_far_is_asked_for_more),
 		cmocka_unit_test(neighbours_and_small_gaps_share_a_range),
 		cmocka_unit_test(a_gap_that_is_too_large_ends_a_range),
 		cmocka_unit_test(a_large_group_goes_alone),
