@@ -132,6 +132,8 @@ int bc_blob_set_ahead(struct bc_blob *b,
 bool bc_blob_has_group(const struct bc_blob *b, uint32_t group);
 /* Would the cache keep what is fetched now? ANY_THREAD. */
 bool bc_blob_can_cache(const struct bc_blob *b);
+/* Most bytes that its cache may hold; UINT64_MAX: any. ANY_THREAD. */
+uint64_t bc_blob_cache_limit(const struct bc_blob *b);
 
 struct bc_blob_stats {
 	uint64_t reads, hits, misses, errors, verify_failures;

@@ -13,6 +13,7 @@
 #include <errno.h>
 
 #include "blobcache/blob_int.h"
+#include "blobcache/evict.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 
@@ -137,6 +138,11 @@ bool bc_blob_can_cache(const struct bc_blob *b)
 {
 	return b->file.data.fd >= 0 && !b->file.read_only &&
 	       !bc_cachefile_is_sealed(&b->file) && !bc_store_is_full(b->store);
+}
+
+uint64_t bc_blob_cache_limit(const struct bc_blob *b)
+{
+	return bc_store_limit(b->store);
 }
 
 /* A flight for the caller to submit, or NULL. */

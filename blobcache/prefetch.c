@@ -79,8 +79,8 @@ struct bc_prefetch {
 	uint32_t range_at, range_count;
 	struct want wants[MAX_WANTS];
 	unsigned busy, failures;
-	uint64_t on_way;
-	bool is_waiting; /* for the timer */
+	uint64_t on_way, decoded; /* bytes; now, and in all */
+	bool is_waiting;          /* for the timer */
 	atomic_uint_least64_t bytes, range_total, waits;
 	atomic_bool is_idle, is_stopped;
 };
@@ -287,6 +287,7 @@ static void issue(struct bc_prefetch *p, const struct range *r)
 	x->is_busy = true;
 	p->busy++;
 	p->on_way += x->bytes;
+	p->decoded += r->decoded;
 	atomic_fetch_add(&p->bytes, r->len);
 	atomic_fetch_add(&p->range_total, 1);
 	result = bc_blob_want(&x->w);
@@ -301,13 +302,19 @@ static void issue(struct bc_prefetch *p, const struct range *r)
 /* May the next range go now? */
 static bool may_issue(struct bc_prefetch *p, const struct range *r)
 {
+	struct bc_blob *b = p->cands[r->first].blob;
 	uint64_t ms;
 
 	if (p->is_waiting || p->busy == MAX_WANTS ||
 		(p->busy > 0 && p->on_way + r->len + r->decoded > MAX_ON_WAY))
 		return false;
-	if (!bc_blob_can_cache(p->cands[r->first].blob)) {
+	if (!bc_blob_can_cache(b)) {
 		stop_for_good(p, "the cache takes nothing more");
+		return false;
+	}
+	/* or it would push out what was fetched before, and what is read */
+	if (p->decoded + r->decoded > bc_blob_cache_limit(b) / 2) {
+		stop_for_good(p, "the cache may not hold much more");
 		return false;
 	}
 	ms = bc_pace_take(&p->pace, r->len, clock_ms());

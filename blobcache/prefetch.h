@@ -4,8 +4,9 @@
  * wish, brought into the cache by a few large ranges at a time.
  *
  * It lives on worker 0 and asks through bc_blob_want, so demand goes first at
- * every stage. It stops by itself when the cache takes nothing any more or
- * when fetch after fetch fails.
+ * every stage. It stops by itself when the cache takes nothing any more, when
+ * it has brought half of what the cache may hold, or when fetch after fetch
+ * fails.
  */
 #pragma once
 

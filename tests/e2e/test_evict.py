@@ -124,7 +124,7 @@ def test_streamed_layers_are_lazy_after_eviction(samples, edge_truth, cache, mnt
     tools.umount(mnt)
     run_cache(cache, "prune", "--size", "4M")
     assert disk_bytes(cache) < 5 * MIB
-    p = tools.mount(cache, samples["edge-gzip"], mnt)
+    p = tools.mount(cache, samples["edge-gzip"], mnt, "--prefetch=none")
     assert p.stderr == ""
     s = tools.status(mnt)
     assert s["bytes_fetched"] < 65536 and s["complete"] is False
