@@ -16,7 +16,7 @@
 #include "runtime/base/util.h"
 
 #define QUIET_READS 512                 /* hits in a row */
-#define MAX_ON_WAY (UINT64_C(24) << 20) /* bytes, fetched and decoded */
+#define MAX_ON_WAY (UINT64_C(16) << 20) /* bytes, fetched and decoded */
 
 struct blob_ahead {
 	pthread_mutex_t lock; /* guards policy and bulk */

@@ -391,7 +391,7 @@ static int read_start(struct bc_read *r, unsigned rounds, bool distrust)
 	missing = count_missing(br);
 	if (rounds == 0 && r->pos == r->off)
 		atomic_fetch_add(missing ? &b->misses : &b->hits, 1);
-	if (missing)
+	if (missing && r->cls == RT_DEMAND)
 		blob_ahead_missed(b);
 	blob_hold(b);
 	result = start_flights(br, missing);

@@ -35,7 +35,7 @@ enum {
 	LOOKS_PER_TURN = 65536, /* groups looked at before others have a turn */
 };
 #define BATCH_BYTES (32u << 20)
-#define MAX_ON_WAY (24u << 20) /* bytes, fetched and decoded */
+#define MAX_ON_WAY (16u << 20) /* bytes, fetched and decoded */
 
 struct candidate {
 	struct bc_blob *blob;

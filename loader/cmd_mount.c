@@ -30,6 +30,7 @@
 #include "loader/status.h"
 #include "loader/work.h"
 #include "runtime/base/log.h"
+#include "runtime/base/mem.h"
 
 #define LOG_TOPIC "mount"
 #define MAX_STATUS (16u << 20)
@@ -193,6 +194,7 @@ static int prepare_image(struct mount *m, struct err *e)
 	ret = ld_image_prepare(
 		&o, m->work.rt, m->work.net, m->work.store, &m->image, e);
 	let_signals_end_us(false);
+	mem_trim(); /* tables of contents are large */
 	ld_progress_fini(&progress);
 	m->has_image = ret == 0;
 	return ret;

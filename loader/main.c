@@ -48,6 +48,7 @@ int main(int argc, char **argv)
 	struct ld_cli c;
 	int ret, code = 0;
 
+	mem_setup();
 	ld_daemon_fill_std_fds();
 	(void)sigaction(SIGPIPE, &ignore, NULL);
 	json_set_alloc_funcs(mem_alloc, mem_free);

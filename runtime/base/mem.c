@@ -3,6 +3,7 @@
 #include "runtime/base/mem.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -142,4 +143,19 @@ int mem_grow(void **items, size_t *cap, size_t want, size_t max, size_t size)
 	*items = p;
 	*cap = next;
 	return 0;
+}
+
+/* Both are of no use, and absent, in other C libraries. */
+void mem_setup(void)
+{
+#ifdef __GLIBC__
+	(void)mallopt(M_MMAP_THRESHOLD, 256 << 10); /* else as it was */
+#endif
+}
+
+void mem_trim(void)
+{
+#ifdef __GLIBC__
+	(void)malloc_trim(0); /* 0 or 1, both fine */
+#endif
 }

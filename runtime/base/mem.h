@@ -29,6 +29,15 @@ void mem_free(void *p);
 int mem_grow(void **items, size_t *cap, size_t want, size_t max, size_t size);
 
 /*
+ * For a program that lives long: large pieces go back to the system when they
+ * are freed, instead of staying in the heap of whichever thread freed them.
+ * Before any thread starts.
+ */
+void mem_setup(void);
+/* What start-up has left in the heap goes back to the system. ANY_THREAD. */
+void mem_trim(void);
+
+/*
  * Tests: let the nth allocation from now fail (1 is the next one), and with
  * forever every later one too; 0 switches it off. Returns how many allocations
  * were asked for since the last call. ANY_THREAD.
