@@ -270,6 +270,30 @@ static void pieces_that_no_index_can_hold_are_refused(void **state)
 	assert_int_equal(write_piece(1ull << 50, 0, 4096, 0), -E2BIG);
 }
 
+/* Each of these files may have its chunks, but not all of them. */
+static void the_chunks_of_all_files_have_a_limit(void **state)
+{
+	struct ld_inode *i;
+	struct err e = {0};
+	struct fixture f;
+	char name[8];
+	uint32_t slot;
+
+	setup(&f);
+	slot = add_blob(&f, DIGEST_SHA256, "a", 1u << 20);
+	for (unsigned n = 0; n < 5; n++) {
+		(void)snprintf(name, sizeof(name), "f%u", n);
+		i = add(&f, name, &a_file);
+		i->size = (uint64_t)4096 << 22;
+		assert_int_equal(ld_tree_add_extent(f.t, i, 4096, 4096, slot,
+					 4096 * n, &e),
+			0);
+	}
+	assert_int_equal(ld_index_write(f.t, 12, &f.out, &e), -E2BIG);
+	assert_non_null(strstr(e.text, "limit for all files"));
+	teardown(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -280,6 +304,7 @@ int main(void)
 		cmocka_unit_test(slots_keep_every_digest),
 		cmocka_unit_test(pieces_and_holes_come_back),
 		cmocka_unit_test(pieces_that_no_index_can_hold_are_refused),
+		cmocka_unit_test(the_chunks_of_all_files_have_a_limit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
