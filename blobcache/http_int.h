@@ -36,6 +36,7 @@ struct http_whole {
 	struct bc_spool spool;
 	struct bc_source *file; /* reads the spool; NULL: there is none */
 	uint64_t have;          /* bytes of the beginning that it has */
+	uint32_t via;           /* who sent them, as bc_fetch.via */
 	struct bc_call call;
 	pthread_cond_t ended; /* is_running has become false */
 };
@@ -50,6 +51,7 @@ struct http_source {
 	uint64_t warned_ms; /* ON_NET */
 	/* Guards priv of every fetch: others promote what may just end. */
 	pthread_mutex_t lock;
+	uint32_t served, distrusted; /* under it; bits as in bc_fetch.via */
 	struct http_whole whole;
 };
 
@@ -64,6 +66,8 @@ int http_fetch_code(struct http_source *s, const struct bc_call *c);
 
 /* ---- http_whole.c ---- */
 
+/* What has come is of no use. No fetch is on its way; the lock is held. */
+void http_whole_reset(struct http_source *s);
 /* Of a zeroed s. */
 void http_whole_init(struct http_source *s);
 /* Ends a stream on its way. BLOCKING. */

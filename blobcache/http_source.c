@@ -78,6 +78,7 @@ static void fetch_answered(struct bc_call *c)
 	hf->fetch->via = 1u << c->at;
 	pthread_mutex_lock(&s->lock);
 	hf->is_calling = false;
+	s->served |= hf->fetch->via;
 	pthread_mutex_unlock(&s->lock);
 	if (is_whole)
 		http_whole_join(hf);
@@ -95,7 +96,7 @@ void http_fetch_call(struct http_fetch *hf, bool ranges_only)
 		.targets = &s->targets,
 		.method = "GET",
 		.path = s->path,
-		.distrusted = f->is_again ? f->via : 0,
+		.distrusted = s->distrusted | (f->is_again ? f->via : 0),
 		.cls = f->cls,
 		.has_range = true,
 		.ranges_only = ranges_only,
@@ -176,6 +177,21 @@ static void source_promote(struct bc_source *src, struct bc_fetch *f)
 	tell_call(src, f, bc_call_promote);
 }
 
+/* Of those that have answered, mirrors only: the registry has no substitute. */
+static bool source_distrust(struct bc_source *src)
+{
+	struct http_source *s = container_of(src, struct http_source, src);
+	uint32_t mirrors = (1u << (s->route->count - 1)) - 1, fresh;
+
+	pthread_mutex_lock(&s->lock);
+	fresh = s->served & mirrors & ~s->distrusted;
+	s->distrusted |= fresh;
+	if (fresh)
+		http_whole_reset(s);
+	pthread_mutex_unlock(&s->lock);
+	return fresh != 0;
+}
+
 static void source_destroy(struct bc_source *src)
 {
 	struct http_source *s = container_of(src, struct http_source, src);
@@ -208,6 +224,7 @@ int bc_route_source(struct bc_route *route, const char *path, uint64_t size,
 		return -ENOMEM;
 	pthread_mutex_init(&s->lock, NULL);
 	http_whole_init(s);
+	s->src.distrust = source_distrust;
 	s->src.ops = &source_ops;
 	s->src.size = size;
 	s->route = route;
@@ -305,6 +322,7 @@ int bc_http_source_open(struct bc_net *net, const struct bc_registry_options *o,
 	bc_route_init(s->own, net);
 	pthread_mutex_init(&s->lock, NULL);
 	http_whole_init(s);
+	s->src.distrust = source_distrust;
 	s->src.ops = &source_ops;
 	s->src.size = size == BC_SIZE_UNKNOWN ? 0 : size;
 	s->route = s->own;

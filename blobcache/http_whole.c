@@ -59,6 +59,7 @@ static void inner_done(struct bc_fetch *inner)
 	struct http_source *s = hf->source;
 
 	lock(s);
+	hf->fetch->via = s->whole.via;
 	s->whole.reading--;
 	drop_if_idle(s);
 	unlock(s);
@@ -120,6 +121,8 @@ static int stream_take(struct bc_call *c, uint64_t off, const void *p, size_t n)
 		w->has_failed = true;
 	else
 		w->have = off + n;
+	w->via = 1u << c->at;
+	s->served |= w->via;
 	serve_waiting(s);
 	unlock(s);
 	return rc;
@@ -193,7 +196,7 @@ static void stream_start(struct http_source *s, uint32_t distrusted)
 		.targets = &s->targets,
 		.method = "GET",
 		.path = s->path,
-		.distrusted = distrusted,
+		.distrusted = s->distrusted | distrusted,
 		.take = stream_take,
 		.patience_ms = s->offline_ms,
 		.done = stream_ended,
@@ -221,8 +224,7 @@ static void whole_forget(struct bc_source *src)
 	struct http_source *s = container_of(src, struct http_source, src);
 
 	lock(s);
-	s->whole.is_unwanted = s->whole.file != NULL;
-	drop_if_idle(s);
+	http_whole_reset(s);
 	unlock(s);
 }
 
@@ -247,6 +249,12 @@ void http_whole_fini(struct http_source *s)
 	bc_source_destroy(w->file);
 	bc_spool_close(&w->spool);
 	(void)pthread_cond_destroy(&w->ended); /* nobody waits */
+}
+
+void http_whole_reset(struct http_source *s)
+{
+	s->whole.is_unwanted = s->whole.file != NULL;
+	drop_if_idle(s);
 }
 
 static void say_begin(struct http_source *s)

@@ -74,6 +74,12 @@ struct bc_source {
 	 * NULL: it keeps nothing. ANY_THREAD.
 	 */
 	void (*forget)(struct bc_source *s);
+	/*
+	 * What it gave turned out wrong as a whole. True: it comes from others
+	 * from now on, so that another try makes sense. Set by the source;
+	 * NULL: there is nobody else. No fetch is on its way. ANY_THREAD.
+	 */
+	bool (*distrust)(struct bc_source *s);
 };
 
 static inline void bc_source_fetch(struct bc_source *s, struct bc_fetch *f)

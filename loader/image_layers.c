@@ -248,10 +248,14 @@ static int read_layer(struct image_job *j, const struct ld_layer_desc *d,
 	if (r < 0)
 		return r;
 	o.source->store = j->store;
-	if (ld_layer_is_plain(ld_layer_recognise(d, &is_lazy, &why)))
-		r = ld_layer_stream(&o, ret, e);
-	else
-		r = ld_layer_load(j->rt, d, o.source, &finder, ret, e);
+	do {
+		if (ld_layer_is_plain(ld_layer_recognise(d, &is_lazy, &why)))
+			r = ld_layer_stream(&o, ret, e);
+		else
+			r = ld_layer_load(j->rt, d, o.source, &finder, ret, e);
+		/* A mirror may have lied; each is distrusted once. */
+	} while ((r == -EBADMSG || r == -EPROTO) && o.source->distrust &&
+		 o.source->distrust(o.source));
 	bc_source_destroy(o.source);
 	return r;
 }

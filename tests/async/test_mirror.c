@@ -280,6 +280,9 @@ static void a_mirror_that_lies_is_passed_over(void **state)
 	assert_int_equal(g.f.result, 0);
 	assert_int_equal(asked(&mirror, "GET"), 0);
 	assert_int_equal(asked(&origin, "GET"), 1);
+	/* As a whole there is nobody left to distrust but the registry. */
+	assert_true(s->distrust(s));
+	assert_false(s->distrust(s));
 	/* Neither is it asked by the next one. */
 	g.f.is_again = false;
 	bc_source_fetch(s, &g.f);
