@@ -364,23 +364,29 @@ static int add_missing(struct rafs_boot *b, struct err *e)
 }
 
 /*
- * Which of the blobs has the bootstrap in it: the last that says so. Builders
- * before 2.2, which do not know how to say it, wrote any id.
+ * Which of the blobs has the bootstrap in it: the one without an id, or the
+ * first that says so (those of a chunk dictionary may say it of theirs).
+ * Builders before 2.2, which do not know how to say it, wrote any id.
  */
 static void find_own(const struct rafs_boot *b, struct ld_rafs *r)
 {
-	uint32_t i, features;
+	uint32_t i, features, own = b->blob_count;
+	struct digest id;
 
-	for (i = b->blob_count; b->reader && b->reader->is_inline && i > 0;
-		i--) {
+	if (!b->reader || !b->reader->is_inline)
+		return;
+	for (i = b->blob_count; i > 0; i--) {
 		features = b->blobs[i - 1].features;
 		if ((features & RAFS_BLOB_ZRAN) ||
 			(features & (RAFS_BLOB_HAS_BOOT | RAFS_BLOB_CAP_TOC)) ==
 				RAFS_BLOB_CAP_TOC)
 			continue;
-		r->blobs[i - 1].is_own = true;
-		return;
+		own = i - 1;
+		if (rafs_blob_id(b->blobs[own].at, &id) < 0)
+			break;
 	}
+	if (own < b->blob_count)
+		r->blobs[own].is_own = true;
 }
 
 /* The blobs' own tables, for those that need them. */
