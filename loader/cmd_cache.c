@@ -46,7 +46,7 @@ static const char *name_of(const struct ld_cached_image *i)
 static json_t *image_json(const struct ld_cached_image *i)
 {
 	char digest[DIGEST_MAX_TEXT];
-	json_t *names = json_array();
+	json_t *names = json_array(), *name;
 	const char *at = i->names;
 	size_t n;
 
@@ -54,12 +54,15 @@ static json_t *image_json(const struct ld_cached_image *i)
 		n = strcspn(at, "\n");
 		(void)json_array_append_new(names, json_stringn(at, n));
 	}
-	return json_pack("{s:s, s:s?, s:o, s:s?, s:I, s:I, s:I, s:I, s:b}",
-		"digest", digest_text(&i->digest, digest), "name", i->name,
-		"names", names, "platform", i->platform, "bytes",
-		(json_int_t)i->bytes, "chunks", (json_int_t)i->chunks,
-		"chunks_cached", (json_int_t)i->ready, "last_used",
-		(json_int_t)i->last_used, "pinned", (int)i->is_pinned);
+	/* a path that is not UTF-8 cannot be said in JSON */
+	name = i->name ? json_string(i->name) : NULL;
+	return json_pack("{s:s, s:o, s:o, s:s?, s:I, s:I, s:I, s:I, s:b}",
+		"digest", digest_text(&i->digest, digest), "name",
+		name ? name : json_null(), "names", names, "platform",
+		i->platform, "bytes", (json_int_t)i->bytes, "chunks",
+		(json_int_t)i->chunks, "chunks_cached", (json_int_t)i->ready,
+		"last_used", (json_int_t)i->last_used, "pinned",
+		(int)i->is_pinned);
 }
 
 /* "3 h ago"; coarse. */
@@ -108,7 +111,7 @@ static int list(struct bc_store *s, const struct ld_cli *c, struct err *e)
 		for (k = 0; k < cached.count; k++)
 			if (json_array_append_new(
 				    all, image_json(&cached.images[k])) < 0)
-				r = -ENOMEM;
+				r = err_set(e, -ENOMEM, "out of memory");
 		if (r == 0)
 			r = print_json(all, e);
 		else
