@@ -345,7 +345,7 @@ static void set_patience(struct bc_call *c)
 		t->stall_timeout_ms = HASTY_STALL_MS;
 	}
 	if (c->is_probe && !c->is_http_probe)
-		t->connect_timeout_ms = t->stall_timeout_ms = PROBE_TIMEOUT_MS;
+		t->connect_timeout_ms = PROBE_TIMEOUT_MS;
 }
 
 static void call_answered(struct bc_transfer *t);
@@ -430,8 +430,12 @@ void bc_call_send(struct bc_call *c)
 /* A loopback server whose scheme is not known: settle it, or try the other. */
 static bool call_probe(struct bc_call *c, enum bc_verdict v)
 {
-	/* Any status at all is HTTP; a bad certificate is TLS. */
-	bool has_failed = c->t.status == 0 && v != BC_FAIL_TRUST;
+	/*
+	 * Any status at all is HTTP; a bad certificate is TLS, and so is a
+	 * request that was sent and is not answered.
+	 */
+	bool has_failed =
+		c->t.status == 0 && v != BC_FAIL_TRUST && c->t.result != -ETIME;
 
 	if (!c->is_probe)
 		return false;
