@@ -17,7 +17,8 @@ struct either {
 	struct bc_source src;
 	struct bc_source *first, *second; /* owned */
 	atomic_bool use_second;
-	pthread_mutex_t lock; /* guards priv of every fetch, and what it has */
+	bool is_told;         /* both know what src was set to */
+	pthread_mutex_t lock; /* guards is_told, every priv, and what it has */
 };
 
 struct either_fetch {
@@ -38,8 +39,10 @@ static void ask(struct either_fetch *ef)
 		.len = f->len,
 		.buf = f->buf,
 		.cls = f->cls,
+		.is_again = f->is_again,
 		.worker = f->worker,
 		.done = done,
+		.via = f->via,
 	};
 	bc_source_fetch(ef->at, &ef->inner);
 }
@@ -61,6 +64,7 @@ static void inner_done(struct bc_fetch *inner)
 		ask(ef);
 	} else {
 		f->result = inner->result;
+		f->via = inner->via;
 		f->priv = NULL;
 	}
 	pthread_mutex_unlock(&s->lock);
@@ -76,6 +80,13 @@ static void fetch_failed(struct rt_task *t)
 
 	f->result = -ENOMEM;
 	f->done(f);
+}
+
+static void tell(const struct either *s, struct bc_source *to)
+{
+	to->store = s->src.store;
+	to->whole_begins = s->src.whole_begins;
+	to->whole_arg = s->src.whole_arg;
 }
 
 static void either_fetch(struct bc_source *src, struct bc_fetch *f)
@@ -94,6 +105,11 @@ static void either_fetch(struct bc_source *src, struct bc_fetch *f)
 	ef->inner.done = inner_done;
 	ef->at = atomic_load(&s->use_second) ? s->second : s->first;
 	pthread_mutex_lock(&s->lock);
+	if (!s->is_told) {
+		tell(s, s->first);
+		tell(s, s->second);
+		s->is_told = true;
+	}
 	ask(ef);
 	pthread_mutex_unlock(&s->lock);
 }
@@ -134,6 +150,25 @@ static void either_destroy(struct bc_source *src)
 	mem_free(s);
 }
 
+static void either_forget(struct bc_source *src)
+{
+	struct either *s = container_of(src, struct either, src);
+
+	if (s->first->forget)
+		s->first->forget(s->first);
+	if (s->second->forget)
+		s->second->forget(s->second);
+}
+
+static bool either_distrust(struct bc_source *src)
+{
+	struct either *s = container_of(src, struct either, src);
+	struct bc_source *at =
+		atomic_load(&s->use_second) ? s->second : s->first;
+
+	return at->distrust && at->distrust(at);
+}
+
 static const struct bc_source_ops either_ops = {
 	.fetch = either_fetch,
 	.cancel = either_cancel,
@@ -153,6 +188,8 @@ int bc_source_either(struct bc_source *first, struct bc_source *second,
 	}
 	s->src.ops = &either_ops;
 	s->src.size = first->size;
+	s->src.forget = either_forget;
+	s->src.distrust = either_distrust;
 	s->first = first;
 	s->second = second;
 	pthread_mutex_init(&s->lock, NULL); /* allocates nothing */

@@ -49,6 +49,9 @@ static void second_body(struct rt *rt)
 		assert_int_equal(bc_source_read(rt, p.s, 5, buf, 5, NULL), 0);
 		assert_memory_equal(buf, "the s", 5);
 	}
+	/* neither keeps anything, or knows anybody else */
+	p.s->forget(p.s);
+	assert_false(p.s->distrust(p.s));
 	/* it is not asked again */
 	assert_int_equal(atomic_load(&p.first->fetches), 2);
 	atomic_store(&p.second->fail_code, -ENOENT);
