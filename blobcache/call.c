@@ -391,6 +391,13 @@ static void fill_transfer(struct bc_call *c)
 	set_patience(c);
 }
 
+/* Who asks for ranges only is told that there are none. */
+static void call_refuse_ranges(struct bc_call *c)
+{
+	call_finish(
+		c, err_set(&c->err, -EOPNOTSUPP, "the server ignores ranges"));
+}
+
 void bc_call_send(struct bc_call *c)
 {
 	int rc;
@@ -409,6 +416,11 @@ void bc_call_send(struct bc_call *c)
 	}
 	if (rc == -EINPROGRESS) {
 		c->state = C_AUTH;
+		return;
+	}
+	if (rc == 0 && c->ranges_only &&
+		bc_net_host_has_no_ranges(c->route->net, c->url)) {
+		call_refuse_ranges(c);
 		return;
 	}
 	if (rc == 0 && c->accept && !c->accept_header) {
@@ -529,9 +541,9 @@ static void call_answered(struct bc_transfer *t)
 		return;
 	}
 	if (t->range_ignored && c->ranges_only) {
+		bc_net_host_set_no_ranges(c->route->net, c->url);
 		target_remember(c);
-		call_finish(c, err_set(&c->err, -EOPNOTSUPP,
-				       "the server ignores ranges"));
+		call_refuse_ranges(c);
 		return;
 	}
 	if (t->range_ignored && !t->accept_whole) {

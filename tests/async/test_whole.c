@@ -77,6 +77,13 @@ static void one_stream_fills_the_cache(void **state)
 	/* A range that is ignored, and the stream. */
 	assert_in_range(requests(), 2, 2);
 	world_close(&w);
+	must_run("rm -rf %s/blobs", w.dir);
+	/* The server is known now: no range is tried. */
+	open_path("/whole/other", 1000);
+	assert_int_equal(world_read(&w, 0, WORLD_SIZE), 0);
+	world_wait_cached(&w);
+	assert_int_equal(requests(), 1);
+	world_close(&w);
 	/* It stays there without the server's help. */
 	open_path("/whole/a", 1000);
 	assert_int_equal(world_read(&w, 0, WORLD_SIZE), 0);
