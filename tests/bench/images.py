@@ -81,7 +81,7 @@ class Images:
         if shutil.which("nydus-image"):
             self.kinds.insert(0, RAFS)
         else:
-            self.notes.append("nydus-image is not on PATH: no RAFS images, no nydusd")
+            self.notes.append("rafs: left out: nydus-image not on PATH")
         for name in ("image", "python"):
             once(self.path(name + ".chunked"), lambda p, n=name: self.make_chunked(n, p))
             if RAFS in self.kinds:

@@ -149,7 +149,7 @@ def measure(bench, makers, links, rounds):
     """All of W7; figures go to bench.add()."""
     if subprocess.run(["ip", "netns", "list"], check=False, capture_output=True).returncode or \
             not os.path.exists("/dev/net/tun"):
-        bench.note("W7: no network namespaces or no TUN here")
+        bench.note("W7: left out: no network namespaces or no TUN here")
         return
     for rtt, mbit in links:
         with Link(bench, rtt, mbit) as link:
