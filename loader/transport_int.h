@@ -75,6 +75,16 @@ void ld_uring_stop(struct ld_uring *u);
 void ld_uring_release(struct ld_uring *u);
 const struct ld_fs_counters *ld_uring_counters(const struct ld_uring *u);
 
+/* ---- pending.c ---- */
+
+/*
+ * Does a thread that has been killed wait for something? false where that
+ * cannot be found out. BLOCKING, for a moment.
+ */
+bool ld_was_killed(uint32_t tid);
+/* The same, from the text of its /proc/TID/status. */
+bool ld_status_says_killed(const char *text);
+
 /* ---- session_uring.c ---- */
 
 /*

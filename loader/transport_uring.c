@@ -16,6 +16,10 @@
  * FORGET and INTERRUPT still come over /dev/fuse (transport_dev.c), as do all
  * requests until every queue has an entry.
  *
+ * Linux 6.18 forgets a signal that comes before its request has got here, and
+ * then waits for the reply even if that was SIGKILL. So whoever made a request
+ * that takes long is looked at now and then.
+ *
  * The kernel cannot cancel what it has borrowed; only the end of the connection
  * or of the ring does. So a struct ld_uring outlives its session: stopped, it
  * answers with EIO and looks at nothing else, and it goes with its last entry.
@@ -35,6 +39,7 @@
 
 #define PAYLOAD_KEPT 8192 /* the kernel may write names there at any time */
 #define TRIM_MS 5000
+#define LOOK_MS 1000
 
 struct uring_ent {
 	struct ld_fs_req fr;
@@ -44,7 +49,9 @@ struct uring_ent {
 	struct fw_uring_head head;
 	uint8_t *payload;
 	uint64_t commit_id;
+	uint32_t pid; /* who made the request */
 	uint16_t qid;
+	bool is_old; /* it was in work when we looked last */
 	bool over, in_work, registered;
 	bool large; /* more than PAYLOAD_KEPT of the payload was used */
 };
@@ -59,12 +66,12 @@ struct ld_uring {
 	unsigned count, alive, in_work;
 	struct ld_fs_counters counters;
 	struct list busy; /* requests in work */
-	struct rt_timer trim;
+	struct rt_timer trim, look;
 	struct rt_task start_task, stop_task, release_task;
 	unsigned hops; /* turns until the outcome of REGISTER is known */
 	int refused;   /* the first error of a REGISTER */
 	int outcome;   /* of all of them, see ld_uring_refused */
-	bool trimming, stopping, stopped, released;
+	bool trimming, looking, stopping, stopped, released;
 };
 
 /* ---- to the kernel ---- */
@@ -162,6 +169,35 @@ static void req_free(struct ld_fs_req *r)
 
 static const struct ld_fs_req_ops req_ops = {req_reply, req_free};
 
+/* ---- readers that are gone ---- */
+
+static void look_later(struct ld_uring *u)
+{
+	if (u->looking || u->stopping || u->in_work == 0)
+		return;
+	u->looking = true;
+	rt_timer_start(u->worker, &u->look, LOOK_MS);
+}
+
+static void on_look(struct rt_timer *t)
+{
+	struct ld_uring *u = container_of(t, struct ld_uring, look);
+	unsigned i;
+
+	u->looking = false;
+	for (i = 0; i < u->count && !u->stopping; i++) {
+		struct uring_ent *e = &u->ents[i];
+
+		if (!e->in_work)
+			continue;
+		if (e->is_old && ld_was_killed(e->pid))
+			ld_fs_cancel(&e->fr, -EINTR);
+		else
+			e->is_old = true;
+	}
+	look_later(u);
+}
+
 /* ---- one request ---- */
 
 static void ent_refuse(struct uring_ent *e, uint64_t unique, int error)
@@ -179,6 +215,8 @@ static void ent_request(struct uring_ent *e)
 
 	memcpy(&h, e->head.in_out, sizeof(h));
 	e->commit_id = e->head.ent.commit_id;
+	e->pid = h.pid;
+	e->is_old = false;
 	e->registered = true;
 	if (u->stopping) {
 		ent_refuse(e, h.unique, -EIO);
@@ -202,6 +240,7 @@ static void ent_request(struct uring_ent *e)
 		ld_fs_finish(&e->fr, rc, 0);
 	else
 		ld_fs_run(&e->fr);
+	look_later(u);
 }
 
 static void uring_free(struct ld_uring *u)
@@ -321,6 +360,7 @@ static void stop_run(struct rt_task *t)
 	u->stopping = true;
 	u->in_work++; /* nobody else shall say that it is over */
 	rt_timer_stop(u->worker, &u->trim);
+	rt_timer_stop(u->worker, &u->look);
 	list_for_each_safe(it, &u->busy)
 		ld_fs_cancel(container_of(it, struct ld_fs_req, node), -EIO);
 	u->in_work--;
@@ -331,6 +371,8 @@ static void release_run(struct rt_task *t)
 {
 	struct ld_uring *u = container_of(t, struct ld_uring, release_task);
 
+	rt_timer_stop(u->worker, &u->trim);
+	rt_timer_stop(u->worker, &u->look);
 	u->stopping = true;
 	u->released = true;
 	if (u->alive == 0)
@@ -385,6 +427,7 @@ int ld_uring_create(const struct ld_uring_options *o, struct ld_uring **ret)
 	u->worker = o->worker;
 	u->fd = o->fd;
 	u->trim.fire = on_trim;
+	u->look.fire = on_look;
 	list_init(&u->busy);
 	u->payload_len =
 		(uint32_t)max_u64(o->s->fs.max_read, FW_URING_MIN_PAYLOAD);

@@ -85,6 +85,30 @@ static void a_reader_that_waits_can_be_killed(void **state)
 	on_ways(2, killed_body);
 }
 
+/* Also in the middle of asking, of which the kernel does not always tell. */
+static void any_time_body(struct rt *rt)
+{
+	struct world *w = world_make(rt, false);
+	int i, status;
+	pid_t pid;
+
+	for (i = 0; i < 40; i++) {
+		pid = spawn_reader(w, "big", i % 2);
+		(void)poll(NULL, 0, i % 4);
+		kill(pid, i % 3 ? SIGKILL : SIGTERM);
+		status = end_of(pid);
+		assert_true(WIFSIGNALED(status));
+	}
+	gate_open(w->gate);
+	assert_int_equal(end_of(spawn_reader(w, "big", false)), 0);
+	world_destroy(w);
+}
+
+static void a_reader_can_be_killed_at_any_time(void **state)
+{
+	on_uring_transport(2, any_time_body);
+}
+
 static void on_signal(int sig)
 {
 }
@@ -507,6 +531,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_reader_that_waits_can_be_killed),
+		cmocka_unit_test(a_reader_can_be_killed_at_any_time),
 		cmocka_unit_test(an_interrupted_read_says_eintr),
 		cmocka_unit_test(more_reads_than_memory_wait_their_turn),
 		cmocka_unit_test(more_reads_than_requests_stay_in_the_kernel),

@@ -1,4 +1,5 @@
 """Fixtures of the end-to-end tests: a registry, a web server, the program."""
+import contextlib
 import io
 import os
 import shutil
@@ -14,7 +15,8 @@ import trees
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
 SAMPLES = os.path.join(ROOT, "tests", "samples")
-WAYS = ["uring", "threads", "erofs"]
+WAYS = ["uring", "threads", "ring", "erofs"]
+TRANSPORTS = ["dev", "ring"]
 
 
 def pytest_configure(config):
@@ -22,10 +24,33 @@ def pytest_configure(config):
     assert os.geteuid() == 0, "the end-to-end tests mount: run them as root"
 
 
+@contextlib.contextmanager
+def ring():
+    """FUSE over io_uring, where this kernel has it."""
+    if not tools.has_uring() or not os.path.exists(tools.URING_SETTING):
+        pytest.skip("no FUSE over io_uring in this build or in this kernel")
+    with tools.fuse_over_uring():
+        yield
+
+
+@pytest.fixture(params=TRANSPORTS)
+def transport(request):
+    """/dev/fuse, then FUSE over io_uring."""
+    if request.param == "dev":
+        yield "dev"
+        return
+    with ring():
+        yield "uring"
+
+
 @pytest.fixture(params=WAYS)
 def engine(request):
     """Each engine in turn, uring where it is built in and allowed, under FUSE;
-    then the kernel's EROFS, where it can mount files, on either."""
+    then FUSE over io_uring, and the kernel's EROFS, where it can mount files."""
+    if request.param == "ring":
+        with ring():
+            yield "uring"
+        return
     if request.param == "erofs":
         if not tools.has_erofs():
             pytest.skip("this kernel's EROFS mounts no files")
@@ -38,9 +63,14 @@ def engine(request):
     yield request.param
 
 
-@pytest.fixture(params=["fuse", "erofs"])
+@pytest.fixture(params=["fuse", "ring", "erofs"])
 def driver(request):
-    """Each way to show the tree; for what does not depend on the engine."""
+    """Each way to show the tree, FUSE over both transports; for what does not
+    depend on the engine."""
+    if request.param == "ring":
+        with ring():
+            yield "fuse"
+        return
     if request.param == "erofs" and not tools.has_erofs():
         pytest.skip("this kernel's EROFS mounts no files")
     tools.DRIVER = request.param

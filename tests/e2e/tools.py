@@ -1,4 +1,6 @@
 """Running the program and its surroundings."""
+import contextlib
+import fcntl
 import json
 import os
 import re
@@ -11,8 +13,10 @@ import time
 BIN = os.environ.get("SLUICE_BIN", "build/main/loader/sluice")
 # Sanitizer builds are several times slower.
 TIMEOUT = 120
-# What tests mount by that do not say; the fixture engine changes it.
+# What tests mount by that do not say; the fixtures engine and transport change
+# them.
 DRIVER = "fuse"
+TRANSPORT = "auto"
 
 
 def free_port():
@@ -153,6 +157,8 @@ def mount(cache, image, mnt, *args, **kw):
     """sluice mount; stdout must stay empty."""
     if "--driver" not in args:
         args = ("--driver", DRIVER, *args)
+    if TRANSPORT != "auto":
+        args = ("--transport", TRANSPORT, *args)
     p = sluice("mount", "--cache", cache, *args, image, mnt, **kw)
     assert p.stdout == ""
     return p
@@ -216,6 +222,26 @@ def has_uring():
 def has_erofs():
     """Whether the kernel's EROFS mounts files: Linux 6.12."""
     return tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= (6, 12)
+
+
+URING_SETTING = "/sys/module/fuse/parameters/enable_uring"
+
+
+@contextlib.contextmanager
+def fuse_over_uring():
+    """Mount over io_uring meanwhile: the kernel's setting is switched on and put
+    back; a lock on its file keeps others from doing that at the same time."""
+    global TRANSPORT
+    with open(URING_SETTING, "r+", encoding="ascii") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        before = os.pread(f.fileno(), 1, 0)
+        os.pwrite(f.fileno(), b"Y", 0)
+        TRANSPORT = "uring"
+        try:
+            yield
+        finally:
+            TRANSPORT = "auto"
+            os.pwrite(f.fileno(), before, 0)
 
 
 def copy_tree(src, dst):

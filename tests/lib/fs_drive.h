@@ -17,6 +17,8 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 
+#define DRIVE_PAYLOAD 65536
+
 struct drive_req {
 	struct ld_fs_req fr;
 	int replies, frees, error;
@@ -80,14 +82,15 @@ static inline const struct buf *drive_index(void)
 	return &bytes;
 }
 
+static const struct ld_fs_req_ops drive_ops = {drive_reply, drive_free};
+
 /* One request; what must hold for every one is checked. The reply's error. */
 static inline int drive_one(
 	struct ld_fs *fs, const struct fw_in_header *h, const uint8_t *body)
 {
-	static const struct ld_fs_req_ops ops = {drive_reply, drive_free};
 	struct ld_fs_counters counters = {0};
 	struct drive_req q = {
-		.fr = {.fs = fs, .ops = &ops, .counters = &counters}};
+		.fr = {.fs = fs, .ops = &drive_ops, .counters = &counters}};
 	uint8_t *out = NULL;
 	int rc = ld_fs_decode(&q.fr, h, body, h->len - sizeof(*h));
 
@@ -110,6 +113,46 @@ static inline int drive_one(
 	return q.error;
 }
 
+/*
+ * The same request as a ring brings it: the argument apart, the name in the
+ * memory of the reply. Where a name follows no argument, or one of 8 bytes, the
+ * answer must be the same.
+ */
+static inline void drive_ring(struct ld_fs *fs, const struct fw_in_header *h,
+	const uint8_t *bytes, int want)
+{
+	struct ld_fs_counters counters = {0};
+	struct drive_req q = {
+		.fr = {.fs = fs, .ops = &drive_ops, .counters = &counters}};
+	size_t len = h->len - sizeof(*h), arg = 0;
+	struct fw_uring_head head = {0};
+	uint8_t *payload;
+	int rc;
+
+	if (h->opcode == FW_GETXATTR)
+		arg = min_u64(len, sizeof(struct fw_getxattr_in));
+	memcpy(head.op_in, bytes, min_u64(len, sizeof(head.op_in)));
+	payload = mem_zalloc(DRIVE_PAYLOAD);
+	if (!payload)
+		abort();
+	len = min_u64(len - arg, DRIVE_PAYLOAD);
+	memcpy(payload, bytes + arg, len);
+	q.fr.out = payload;
+	q.fr.out_cap = DRIVE_PAYLOAD;
+	rc = ld_fs_decode_ring(&q.fr, h, &head, payload, len);
+	if (rc == 0 && q.fr.out_need > DRIVE_PAYLOAD)
+		rc = -EIO;
+	if (rc < 0)
+		ld_fs_finish(&q.fr, rc, 0);
+	else
+		ld_fs_run(&q.fr);
+	if (q.frees != 1 || q.replies != !q.fr.no_reply)
+		abort();
+	if (h->opcode == FW_LOOKUP && q.error != want)
+		abort();
+	mem_free(payload);
+}
+
 /* All of them; the last reply's error. */
 static inline int drive(const uint8_t *data, size_t size)
 {
@@ -118,6 +161,7 @@ static inline int drive(const uint8_t *data, size_t size)
 	uint8_t *copy = mem_alloc(index->len);
 	struct rd r = rd_over(data, size);
 	struct fw_in_header h;
+	const uint8_t *bytes;
 	struct ld_fs fs;
 	unsigned changes, at;
 	int rc = 0;
@@ -142,7 +186,9 @@ static inline int drive(const uint8_t *data, size_t size)
 				   min_u64(rd_left(&r),
 					   h.len > sizeof(h) ? h.len - sizeof(h)
 							     : 0));
-		rc = drive_one(&fs, &h, rd_bytes(&r, h.len - sizeof(h)));
+		bytes = rd_bytes(&r, h.len - sizeof(h));
+		rc = drive_one(&fs, &h, bytes);
+		drive_ring(&fs, &h, bytes, rc);
 	}
 	ld_fs_fini(&fs);
 	ld_index_close(&image.index);

@@ -8,8 +8,7 @@
 
 #include <cmocka.h>
 
-#include "loader/fs_int.h"
-#include "loader/transport.h"
+#include "loader/transport_int.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 
@@ -146,6 +145,19 @@ static void what_cannot_come_through_a_ring_is_refused(void **state)
 	}
 }
 
+static void only_a_killed_thread_counts_as_killed(void **state)
+{
+	assert_true(ld_status_says_killed(
+		"Name:\tcat\nSigQ:\t1/7\nSigPnd:\t0000000000000100\nX:\t1\n"));
+	assert_true(ld_status_says_killed("\nSigPnd:\tffffffffffffffff\n"));
+	assert_false(ld_status_says_killed(
+		"Name:\tcat\nSigPnd:\t0000000000000200\n"));
+	assert_false(ld_status_says_killed("\nShdPnd:\t0000000000000100\n"));
+	assert_false(ld_status_says_killed("\nSigPnd:\t"));
+	assert_false(ld_status_says_killed(""));
+	assert_false(ld_was_killed(0));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -157,6 +169,7 @@ int main(void)
 		cmocka_unit_test(names_are_taken_from_the_payload),
 		cmocka_unit_test(arguments_are_taken_from_the_head),
 		cmocka_unit_test(what_cannot_come_through_a_ring_is_refused),
+		cmocka_unit_test(only_a_killed_thread_counts_as_killed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
