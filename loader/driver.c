@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "loader/readahead.h"
 #include "runtime/base/log.h"
 
 #define LOG_TOPIC "driver"
@@ -32,7 +33,7 @@ static void say(struct ld_driven *d, const char *reason)
 	(void)snprintf(d->reason, sizeof(d->reason), "%s", reason);
 }
 
-int ld_driver_mount(
+static int mount_by_driver(
 	const struct ld_driver_options *o, struct ld_driven *ret, struct err *e)
 {
 	struct err why = {0};
@@ -58,6 +59,16 @@ int ld_driver_mount(
 	log_info("not by the driver 'erofs': %s", why.text);
 	say(ret, why.text);
 	return mount_fuse(o, ret, e);
+}
+
+int ld_driver_mount(
+	const struct ld_driver_options *o, struct ld_driven *ret, struct err *e)
+{
+	int rc = mount_by_driver(o, ret, e);
+
+	if (rc == 0 && ret->session)
+		ld_readahead_widen(o->mount.dir, o->session.image);
+	return rc;
 }
 
 /* Nobody tells of this one's end but the list of all mounts. */
