@@ -38,12 +38,19 @@ def usage(cache):
     return json.loads(run_cache(cache, "du", "--json").stdout)
 
 
-def without_root(tree):
-    return {n: e for n, e in tree.items() if n != b"."}
+def forgive(name, key, got, want):
+    """What a TOC cannot say: parts of a second, an empty xattr that umoci drops."""
+    if key == "mtime":
+        return got == want // 10**9 * 10**9
+    return name == b"edge/xattr/user" and key == "xattrs" and \
+        {k: v for k, v in (got or {}).items() if k != b"user.empty"} == want
 
 
 def expect_truth(mnt, truth):
-    assert trees.differences(without_root(trees.scan(mnt)), without_root(truth)) == []
+    got, want = trees.with_toc_names(trees.scan(mnt)), trees.with_toc_names(truth)
+    # The root directory is in no layer: umoci gives it the time of unpacking.
+    got.pop(b""), want.pop(b"")
+    assert trees.differences(got, want, forgive) == []
 
 
 def make_old(cache):
@@ -334,6 +341,6 @@ def test_a_full_disk_makes_room(samples, edge_truth, mnt, tmp_path):
         assert s["read_errors"] == 0
         # The other image made room.
         assert s["bytes_cached"] > s["bytes_total"] / 2
-        tools.umount(mnt)
     finally:
+        tools.umount(mnt)
         subprocess.run(["umount", str(place)], check=True)
