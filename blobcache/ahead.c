@@ -63,7 +63,7 @@ static void grow(struct bc_ahead *a, struct bc_ahead_stream *s)
 	s->window = (uint32_t)min_u64(s->window, max_window(a));
 }
 
-bool bc_ahead_note(struct bc_ahead *a, uint64_t off, uint64_t len,
+bool bc_ahead_note(struct bc_ahead *a, uint64_t off, uint64_t len, bool may_ask,
 	uint64_t *ret_off, uint64_t *ret_end)
 {
 	struct bc_ahead_stream *s = find(a, off);
@@ -84,7 +84,7 @@ bool bc_ahead_note(struct bc_ahead *a, uint64_t off, uint64_t len,
 		return false;
 	s->next = end;
 	s->reads++;
-	if (s->reads < READS_TO_BEGIN + a->chaos / 4)
+	if (!may_ask || s->reads < READS_TO_BEGIN + a->chaos / 4)
 		return false;
 	/* half of the window is still to come: no need for more */
 	if (s->window > 0 && s->asked >= s->next + s->window / 2)

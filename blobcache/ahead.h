@@ -36,9 +36,10 @@ struct bc_ahead {
 
 /*
  * Device range [off, off + len) is read. True: it is time to ask for [*ret_off,
- * *ret_end), which counts as asked for from now on.
+ * *ret_end), which counts as asked for from now on. may_ask: there is room for
+ * more on its way; what is not asked now is later, if nobody was there before.
  */
-bool bc_ahead_note(struct bc_ahead *a, uint64_t off, uint64_t len,
+bool bc_ahead_note(struct bc_ahead *a, uint64_t off, uint64_t len, bool may_ask,
 	uint64_t *ret_off, uint64_t *ret_end);
 
 /* ---- bulk ---- */

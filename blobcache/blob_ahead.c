@@ -51,8 +51,9 @@ static void want_start(struct bc_blob *b, struct ahead_want *x)
 	x->w.blob = b;
 	x->w.groups = x->groups;
 	x->w.done = want_done;
-	if (atomic_fetch_add(&b->ahead->on_way, x->bytes) > MAX_ON_WAY ||
-		bc_blob_want(&x->w) != -EINPROGRESS)
+	/* what one stream asks for at a time is bounded by its window */
+	atomic_fetch_add(&b->ahead->on_way, x->bytes);
+	if (bc_blob_want(&x->w) != -EINPROGRESS)
 		want_done(&x->w);
 }
 
@@ -126,7 +127,8 @@ void blob_ahead_read(struct bc_blob *b, uint64_t off, uint64_t end)
 		return;
 	/* in bulk all comes anyway */
 	is_due = !a->bulk.is_on &&
-	         bc_ahead_note(&a->policy, off, end - off, &from, &to);
+	         bc_ahead_note(&a->policy, off, end - off,
+			 atomic_load(&a->on_way) < MAX_ON_WAY, &from, &to);
 	(void)pthread_mutex_unlock(&a->lock);
 	if (is_due)
 		ask(b, from, to);

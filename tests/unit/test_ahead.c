@@ -18,7 +18,7 @@ static bool read_one(
 	struct bc_ahead *a, uint64_t off, uint64_t len, uint64_t *asked)
 {
 	uint64_t from = 0, to = 0;
-	bool r = bc_ahead_note(a, off, len, &from, &to);
+	bool r = bc_ahead_note(a, off, len, true, &from, &to);
 
 	if (r) {
 		assert_true(to > from);
@@ -35,7 +35,7 @@ static void a_sequential_reader_is_kept_ahead_of(void **state)
 	unsigned times = 0;
 
 	for (off = 0; off < 64 * MIB; off += 128 * KIB) {
-		if (bc_ahead_note(&a, off, 128 * KIB, &from, &to)) {
+		if (bc_ahead_note(&a, off, 128 * KIB, true, &from, &to)) {
 			/* nothing twice, nothing left out, never behind */
 			assert_true(from >= top && from >= off + 128 * KIB);
 			assert_true(top == 0 || from == top);
@@ -61,6 +61,24 @@ static void one_read_or_two_are_no_stream(void **state)
 	assert_false(read_one(&a, 4096, 4096, &asked));
 	assert_true(read_one(&a, 8192, 4096, &asked));
 	assert_int_equal(asked, BC_AHEAD_MIN_WINDOW);
+}
+
+static void what_could_not_be_asked_for_is_asked_for_later(void **state)
+{
+	uint64_t off, from = 0, to = 0, last = 0;
+	struct bc_ahead a = {0};
+
+	for (off = 0; off < 8 * MIB; off += 128 * KIB)
+		assert_false(
+			bc_ahead_note(&a, off, 128 * KIB, false, &from, &to));
+	assert_true(bc_ahead_note(&a, off, 128 * KIB, true, &from, &to));
+	assert_int_equal(from, off + 128 * KIB);
+	last = to;
+	for (off += 128 * KIB; off < 9 * MIB; off += 128 * KIB)
+		assert_false(
+			bc_ahead_note(&a, off, 128 * KIB, false, &from, &to));
+	assert_true(bc_ahead_note(&a, off, 128 * KIB, true, &from, &to));
+	assert_int_equal(from, last > off + 128 * KIB ? last : off + 128 * KIB);
 }
 
 static void random_reads_ask_for_nothing(void **state)
@@ -182,6 +200,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_sequential_reader_is_kept_ahead_of),
 		cmocka_unit_test(one_read_or_two_are_no_stream),
+		cmocka_unit_test(
+			what_could_not_be_asked_for_is_asked_for_later),
 		cmocka_unit_test(random_reads_ask_for_nothing),
 		cmocka_unit_test(randomness_makes_windows_smaller),
 		cmocka_unit_test(streams_side_by_side_are_told_apart),
