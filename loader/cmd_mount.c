@@ -314,6 +314,9 @@ static void unmount_for_signal(struct mount *m)
 	if (read(m->signal_fd, &info, sizeof(info)) != sizeof(info))
 		return;
 	log_info("got signal %u, unmounting '%s'", info.ssi_signo, m->dir);
+	/* the kernel does not let go of an EROFS while reads of it wait */
+	if (m->driven.id.id)
+		ld_driver_stop(&m->driven);
 	if (ld_mounter_unmount(&m->mounter, m->dir, true, &e) < 0)
 		log_warn("%s, ending anyway", e.text);
 	m->is_mounted = false;
@@ -324,7 +327,8 @@ static void serve(struct mount *m)
 {
 	struct epoll_event ev;
 
-	while (m->is_mounted && ld_driver_wait(&m->driven, m->epoll_fd) == 1) {
+	while (m->is_mounted &&
+		ld_driver_wait(&m->driven, m->work.net, m->epoll_fd) == 1) {
 		if (epoll_wait(m->epoll_fd, &ev, 1, 0) != 1)
 			continue;
 		if (ev.data.fd == m->signal_fd)
@@ -351,6 +355,8 @@ static void finish(struct mount *m)
 {
 	struct err e = {0};
 
+	if (m->driven.id.id)
+		ld_driver_stop(&m->driven);
 	if (m->is_mounted && !m->is_left &&
 		ld_mounter_unmount(&m->mounter, m->dir, true, &e) < 0)
 		log_warn("%s", e.text);

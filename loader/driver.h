@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 
+#include "blobcache/net.h"
 #include "blobcache/store.h"
 #include "loader/cli.h"
 #include "loader/fs.h"
@@ -40,9 +41,10 @@ int ld_driver_mount(const struct ld_driver_options *o, struct ld_driven *ret,
 	struct err *e);
 /*
  * Wait until the mount is gone (0) or fd becomes readable (1). Where nobody
- * serves it, mounts are looked at whenever one changes. BLOCKING.
+ * serves it, mounts are looked at whenever one changes. An EROFS that is being
+ * unmounted while the network is gone has its waiting reads ended. BLOCKING.
  */
-int ld_driver_wait(const struct ld_driven *d, int fd);
+int ld_driver_wait(const struct ld_driven *d, struct bc_net *net, int fd);
 /* Ends the session, if there is one. BLOCKING, not on a worker. */
 void ld_driver_stop(struct ld_driven *d);
 

@@ -47,6 +47,10 @@ int ld_session_wait(struct ld_session *s, int fd);
  */
 void ld_session_stop(struct ld_session *s);
 void ld_session_destroy(struct ld_session *s);
+/* Readable when the kernel has ended the connection. ANY_THREAD. */
+int ld_session_ended_fd(const struct ld_session *s);
+/* End what waits now with an error; go on with what comes later. ANY_THREAD. */
+void ld_session_cancel(struct ld_session *s);
 
 /* The transport in use, and why; *ret_reason lives as long as s. ANY_THREAD. */
 enum ld_transport ld_session_transport(

@@ -108,6 +108,29 @@ static struct ld_fs_req *find_held(struct ld_fs_held *h, uint64_t unique)
 	return NULL;
 }
 
+/* The table's lock is held. */
+static void post_cancel(struct ld_fs_req *r)
+{
+	if (r->task_posted)
+		return;
+	r->task_posted = true;
+	r->cancel_task.run = cancel_posted;
+	rt_post(r->worker, &r->cancel_task);
+}
+
+void ld_fs_cancel_held(struct ld_fs *fs)
+{
+	struct ld_fs_held *h = &fs->held;
+	unsigned i;
+
+	(void)pthread_mutex_lock(&h->lock);
+	for (i = 0; i < LD_FS_HELD_BUCKETS; i++)
+		list_for_each(it, &h->buckets[i])
+			post_cancel(
+				container_of(it, struct ld_fs_req, held_node));
+	(void)pthread_mutex_unlock(&h->lock);
+}
+
 void ld_fs_interrupt(struct ld_fs *fs, uint64_t unique)
 {
 	struct ld_fs_held *h = &fs->held;
@@ -115,12 +138,9 @@ void ld_fs_interrupt(struct ld_fs *fs, uint64_t unique)
 
 	(void)pthread_mutex_lock(&h->lock);
 	r = find_held(h, unique);
-	if (!r) {
+	if (r)
+		post_cancel(r);
+	else
 		h->early[h->early_next++ % LD_FS_EARLY_INTERRUPTS] = unique;
-	} else if (!r->task_posted) {
-		r->task_posted = true;
-		r->cancel_task.run = cancel_posted;
-		rt_post(r->worker, &r->cancel_task);
-	}
 	(void)pthread_mutex_unlock(&h->lock);
 }

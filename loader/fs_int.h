@@ -215,5 +215,7 @@ void ld_fs_hold(struct ld_fs_req *r);
 /* r has been answered. False: a message to its worker still holds r, which
  * calls ops->free; true: free it now. ON_WORKER. */
 bool ld_fs_release(struct ld_fs_req *r);
+/* Every request that waits ends with -EINTR, soon. ANY_THREAD. */
+void ld_fs_cancel_held(struct ld_fs *fs);
 /* The reader of the request with this number wants to go. ON_WORKER, any. */
 void ld_fs_interrupt(struct ld_fs *fs, uint64_t unique);

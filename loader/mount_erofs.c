@@ -14,10 +14,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "loader/readahead_erofs.h"
 #include "runtime/base/cleanup.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 
+#define READAHEAD_KB 1024 /* of what is fetched when it is asked for */
 #define MAX_PARAMETER 255 /* bytes of a string that fsconfig(2) takes */
 
 /* ---- what the kernel says ---- */
@@ -266,10 +268,30 @@ static int configure(int fs, const struct ld_erofs_files *f, struct err *e)
 	return 0;
 }
 
-static int create(int fs, const char *dir, struct err *e)
+/*
+ * Reads go past the page cache of the FUSE mount: one copy of the bytes less,
+ * in time and in memory, and readahead does not wait for its own requests. A
+ * kernel without the option reads all the same.
+ */
+static void go_past_cache(int fs)
 {
-	if (fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
+	char ignored_log[300];
+
+	if (fsconfig(fs, FSCONFIG_SET_FLAG, "directio", NULL, 0) < 0)
+		read_log(fs, ignored_log, sizeof(ignored_log));
+}
+
+static int create(int fs, const char *dir, bool is_served, struct err *e)
+{
+	uint64_t newest = is_served ? ld_readahead_erofs_newest() : 0;
+
+	if (is_served)
+		go_past_cache(fs);
+	if (fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0) {
+		if (is_served)
+			ld_readahead_erofs_set(newest, READAHEAD_KB);
 		return 0;
+	}
 	if (errno == ENOTBLK)
 		return err_set_kind(e, ERR_UNSUPPORTED, -EOPNOTSUPP,
 			"this kernel's EROFS cannot mount a file, Linux 6.12 "
@@ -298,7 +320,7 @@ int ld_erofs_mount(const struct ld_mount_options *o,
 	if (rc == 0)
 		rc = configure(fs, f, e);
 	if (rc == 0)
-		rc = create(fs, o->dir, e);
+		rc = create(fs, o->dir, f->is_served, e);
 	if (rc < 0)
 		return rc;
 	mount = fsmount(fs, FSMOUNT_CLOEXEC, attributes);

@@ -233,6 +233,7 @@ static int mount_erofs(struct mounted *m, const struct request *r,
 	f.index = m->files[0];
 	f.device = m->files + 1;
 	f.count = m->count - 1;
+	f.is_served = m->blobs >= 0;
 	return ld_erofs_mount(o, &f, ret, e);
 }
 

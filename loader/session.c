@@ -182,6 +182,16 @@ int ld_session_wait(struct ld_session *s, int fd)
 	}
 }
 
+int ld_session_ended_fd(const struct ld_session *s)
+{
+	return s->ended_fd;
+}
+
+void ld_session_cancel(struct ld_session *s)
+{
+	ld_fs_cancel_held(&s->fs);
+}
+
 void ld_session_stop(struct ld_session *s)
 {
 	unsigned i;

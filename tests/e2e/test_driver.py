@@ -250,6 +250,28 @@ def test_another_mount_namespace_keeps_it(cache, mnt):
     tools.wait_for(lambda: not os.path.exists(f"/proc/{pid}"), "the daemon stays")
 
 
+@pytest.mark.parametrize("end", ["sluice umount", "umount", "SIGTERM"])
+def test_unmount_with_reads_that_nobody_waits_for_any_more(end, cache, mnt, tmp_path):
+    """The network is gone, and the reader was killed."""
+    site = tools.copy_tree(f"{SAMPLES}/rafs/v6-zstd", tmp_path / "site")
+    web = tools.Nginx(tmp_path / "nginx", site)
+    web.start()
+    mount(cache, f"http://{web.host}/bootstrap", mnt)
+    pid = tools.pid_of(mnt)
+    web.stop()
+    reader = subprocess.Popen(["cat", *(mnt / "many").iterdir()], stdout=subprocess.DEVNULL)
+    tools.wait_for(lambda: tools.status(mnt)["offline"], "it does not notice")
+    assert reader.poll() is None
+    reader.kill()
+    assert reader.wait(10) != 0
+    if end == "SIGTERM":
+        os.kill(pid, signal.SIGTERM)
+    else:
+        subprocess.run([*end.replace("sluice", tools.BIN).split(), mnt], check=True, timeout=30)
+    tools.wait_for(lambda: not os.path.exists(f"/proc/{pid}"), "the daemon stays")
+    assert types_at(mnt) == []
+
+
 @pytest.fixture(scope="module")
 def many_layers(tmp_path_factory):
     """200 layers with a file each, and what a long link needs."""
