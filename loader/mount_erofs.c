@@ -270,8 +270,10 @@ static int configure(int fs, const struct ld_erofs_files *f, struct err *e)
 
 /*
  * Reads go past the page cache of the FUSE mount: one copy of the bytes less,
- * in time and in memory, and readahead does not wait for its own requests. A
- * kernel without the option reads all the same.
+ * in time and in memory, and readahead does not wait for its own requests. The
+ * option is for all devices, and a disk may refuse what is not aligned to its
+ * blocks, so it is not for sealed files. A kernel without it reads all the
+ * same.
  */
 static void go_past_cache(int fs)
 {
@@ -281,14 +283,15 @@ static void go_past_cache(int fs)
 		read_log(fs, ignored_log, sizeof(ignored_log));
 }
 
-static int create(int fs, const char *dir, bool is_served, struct err *e)
+static int create(
+	int fs, const char *dir, const struct ld_erofs_files *f, struct err *e)
 {
-	uint64_t newest = is_served ? ld_readahead_erofs_newest() : 0;
+	uint64_t newest = f->served ? ld_readahead_erofs_newest() : 0;
 
-	if (is_served)
+	if (f->served && f->served == f->count)
 		go_past_cache(fs);
 	if (fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0) {
-		if (is_served)
+		if (f->served)
 			ld_readahead_erofs_set(newest, READAHEAD_KB);
 		return 0;
 	}
@@ -320,7 +323,7 @@ int ld_erofs_mount(const struct ld_mount_options *o,
 	if (rc == 0)
 		rc = configure(fs, f, e);
 	if (rc == 0)
-		rc = create(fs, o->dir, f->is_served, e);
+		rc = create(fs, o->dir, f, e);
 	if (rc < 0)
 		return rc;
 	mount = fsmount(fs, FSMOUNT_CLOEXEC, attributes);

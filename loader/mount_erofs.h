@@ -31,7 +31,7 @@ struct ld_erofs_files {
 	const char *path;  /* of it; "": it has none */
 	const int *device; /* by slot */
 	uint32_t count;
-	bool is_served; /* some devices are files of our FUSE mount */
+	uint32_t served; /* of the devices, those in our FUSE mount */
 };
 
 /*

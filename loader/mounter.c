@@ -202,9 +202,9 @@ static int take_files(struct mounted *m, const struct request *r, int *fds,
 	              : 0;
 }
 
-static int open_blobs(struct mounted *m, struct err *e)
+static int open_blobs(struct mounted *m, uint32_t *ret_served, struct err *e)
 {
-	uint32_t i;
+	uint32_t i, served = 0;
 	int fd;
 
 	for (i = 1; i < m->count; i++) {
@@ -214,7 +214,9 @@ static int open_blobs(struct mounted *m, struct err *e)
 		if (fd < 0)
 			return err_sys(e, fd, "cannot open blob %u", i - 1);
 		m->files[i] = fd;
+		served++;
 	}
+	*ret_served = served;
 	return 0;
 }
 
@@ -227,13 +229,12 @@ static int mount_erofs(struct mounted *m, const struct request *r,
 
 	if (m->count == 0 || m->files[0] < 0)
 		return err_set(e, -EPROTO, "there is no index");
-	rc = open_blobs(m, e);
+	rc = open_blobs(m, &f.served, e);
 	if (rc < 0)
 		return rc;
 	f.index = m->files[0];
 	f.device = m->files + 1;
 	f.count = m->count - 1;
-	f.is_served = m->blobs >= 0;
 	return ld_erofs_mount(o, &f, ret, e);
 }
 
