@@ -29,6 +29,7 @@
 #include "loader/progress.h"
 #include "loader/status.h"
 #include "loader/work.h"
+#include "runtime/base/cleanup.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 
@@ -200,13 +201,15 @@ static int prepare_image(struct mount *m, struct err *e)
 	return ret;
 }
 
-static json_t *status_json(struct mount *m)
+/* shown: of a complete image, or NULL. */
+static json_t *status_json(struct mount *m, const uint64_t *shown)
 {
 	struct ld_status_of s = {
 		.image = &m->image,
 		.session = m->driven.session,
 		.rt = m->work.rt,
 		.net = m->work.net,
+		.shown = shown,
 		.driver = m->driven.name,
 		.driver_reason = m->driven.reason,
 		.transport_reason =
@@ -223,9 +226,16 @@ static json_t *status_json(struct mount *m)
  */
 static int leave(struct mount *m, struct err *e)
 {
-	json_t *o = status_json(m);
+	CLEANUP_FREE uint64_t *shown = NULL;
 	struct buf b;
+	json_t *o;
 	int ret;
+
+	shown = mem_calloc(m->image.blob_count + 1, sizeof(*shown));
+	if (!shown || ld_image_shown_bytes(&m->image, m->work.store, shown) < 0)
+		o = status_json(m, NULL);
+	else
+		o = status_json(m, shown);
 
 	buf_init(&b, MAX_STATUS);
 	ret = ld_status_forget_process(o);
@@ -301,7 +311,7 @@ static void answer(void *arg, const char *word, struct buf *out)
 
 	if (ld_fetch_answer(m->fetch, word, out) || strcmp(word, "status") != 0)
 		return;
-	o = status_json(arg);
+	o = status_json(arg, NULL);
 	(void)ld_json_write(o, JSON_COMPACT, out); /* else empty: no answer */
 	json_decref(o);
 }

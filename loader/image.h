@@ -100,6 +100,14 @@ int ld_image_inspect(const struct ld_image_options *o, struct rt *rt,
  * once; later calls do nothing. -EPROTO, -ENOMEM.
  */
 int ld_image_find_wanted(struct ld_image *i);
+/*
+ * The bytes of each blob that the tree shows, by slot, for an image whose blobs
+ * are all in the cache as a whole: found out once and kept beside the image,
+ * so that the next mount need not walk the index. ret has blob_count places.
+ * As ld_image_find_wanted. BLOCKING.
+ */
+int ld_image_shown_bytes(
+	struct ld_image *i, struct bc_store *store, uint64_t *ret);
 #define LD_IMAGE_REL_LEN 320
 /*
  * Where in the cache directory the index lies, into ret (LD_IMAGE_REL_LEN

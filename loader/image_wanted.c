@@ -5,10 +5,15 @@
  */
 #include <dirent.h>
 #include <errno.h>
+#include <inttypes.h>
 
-#include "loader/image.h"
+#include "loader/image_int.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"
+
+#define SUMS_VERSION 1
+#define SUMS_MAX (1u << 17) /* a line for each blob */
+#define MAX_DIGITS 18
 
 /* Directories still to be read. An index has no more than its inodes. */
 struct walk {
@@ -126,4 +131,87 @@ int ld_image_find_wanted(struct ld_image *i)
 		forget(i);
 	i->has_wanted = ret == 0;
 	return ret;
+}
+
+/* ---- and how much that is ---- */
+
+/* "VERSION BLOBS ENTRIES LENGTH-OF-INDEX", then a number for each blob. */
+static int write_sums(
+	const struct ld_image *i, const uint64_t *sums, struct buf *b)
+{
+	size_t k;
+	int ret;
+
+	ret = buf_printf(b, "%d %zu %" PRIu64 " %zu\n", SUMS_VERSION,
+		i->blob_count, i->index.inode_count, i->index.len);
+	for (k = 0; k < i->blob_count && ret == 0; k++)
+		ret = buf_printf(b, "%" PRIu64 "\n", sums[k]);
+	return ret;
+}
+
+/* Digits and the character behind them. False: there are none, or too many. */
+static bool take_number(const char **p, char end, uint64_t *ret)
+{
+	uint64_t v = 0;
+	int digits;
+
+	for (digits = 0; **p >= '0' && **p <= '9'; digits++) {
+		if (digits == MAX_DIGITS)
+			return false;
+		v = v * 10 + (uint64_t)(*(*p)++ - '0');
+	}
+	if (digits == 0 || **p != end)
+		return false;
+	(*p)++;
+	*ret = v;
+	return true;
+}
+
+/* False: they are of another index, or nothing that was written above. */
+static bool read_sums(const struct ld_image *i, const char *p, uint64_t *ret)
+{
+	uint64_t head[4];
+	size_t k;
+
+	for (k = 0; k < 4; k++)
+		if (!take_number(&p, k < 3 ? ' ' : '\n', &head[k]))
+			return false;
+	if (head[0] != SUMS_VERSION || head[1] != i->blob_count ||
+		head[2] != i->index.inode_count || head[3] != i->index.len)
+		return false;
+	for (k = 0; k < i->blob_count; k++)
+		if (!take_number(&p, '\n', &ret[k]))
+			return false;
+	return *p == '\0';
+}
+
+int ld_image_shown_bytes(
+	struct ld_image *i, struct bc_store *store, uint64_t *ret)
+{
+	char rel[LD_IMAGE_REL_LEN];
+	uint64_t cached;
+	bool is_known;
+	struct buf b;
+	size_t k;
+	int rc;
+
+	image_rel(&i->digest, "shown", rel);
+	buf_init(&b, SUMS_MAX);
+	is_known = bc_store_get(store, rel, &b, NULL) == 0 &&
+	           buf_terminate(&b) == 0 &&
+	           read_sums(i, (const char *)b.data, ret);
+	if (is_known) {
+		buf_fini(&b);
+		return 0;
+	}
+	rc = ld_image_find_wanted(i);
+	for (k = 0; k < i->blob_count && rc == 0; k++)
+		bc_blob_wanted_bytes(
+			i->blobs[k].blob, i->blobs[k].wanted, &ret[k], &cached);
+	b.len = 0;
+	/* lost: it is found out again */
+	if (rc == 0 && i->index.is_mmapped && write_sums(i, ret, &b) == 0)
+		(void)bc_store_put(store, rel, b.data, b.len, NULL);
+	buf_fini(&b);
+	return rc;
 }

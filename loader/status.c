@@ -15,14 +15,19 @@ struct sums {
 	uint64_t total, cached, hits, misses, verify_failures;
 };
 
-static json_t *blob_json(const struct ld_image_blob *b, struct sums *sums)
+/* shown: of a blob that is cached as a whole; NULL: it is found out. */
+static json_t *blob_json(
+	const struct ld_image_blob *b, const uint64_t *shown, struct sums *sums)
 {
 	char digest[DIGEST_MAX_TEXT];
 	struct bc_blob_stats s;
 	uint64_t total, cached;
 
 	bc_blob_stats(b->blob, &s);
-	bc_blob_wanted_bytes(b->blob, b->wanted, &total, &cached);
+	if (shown)
+		total = cached = *shown;
+	else
+		bc_blob_wanted_bytes(b->blob, b->wanted, &total, &cached);
 	sums->total += total;
 	sums->cached += cached;
 	sums->hits += s.hits;
@@ -99,10 +104,12 @@ json_t *ld_status_json(const struct ld_status_of *s)
 	size_t i;
 
 	/* if it cannot be found out, everything counts */
-	(void)ld_image_find_wanted(s->image);
+	if (!s->shown)
+		(void)ld_image_find_wanted(s->image);
 	for (i = 0; i < s->image->blob_count; i++)
 		bad |= json_array_append_new(
-			blobs, blob_json(&s->image->blobs[i], &sums));
+			blobs, blob_json(&s->image->blobs[i],
+				       s->shown ? &s->shown[i] : NULL, &sums));
 	bad |= set_identity(o, s);
 	bad |= set_counters(o, s, &sums);
 	bad |= json_object_set_new(o, "blobs", blobs);

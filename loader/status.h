@@ -19,6 +19,8 @@ struct ld_status_of {
 	const struct ld_session *session; /* NULL: nothing is served */
 	struct rt *rt;
 	struct bc_net *net;
+	/* ld_image_shown_bytes, where all is cached; NULL: look at the index */
+	const uint64_t *shown;
 	const char *driver, *driver_reason;
 	const char *transport, *transport_reason;
 };
