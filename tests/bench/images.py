@@ -70,8 +70,8 @@ class Images:
     def make(self):
         """Everything that the tools of this machine can make."""
         if shutil.which("mkfs.erofs"):
-            self.erofs = once(self.path("image.erofs"),
-                              lambda p: run("mkfs.erofs", "-T", "1700000000", p, self.tree,
+            self.erofs = once(self.path("tree.erofs"),
+                              lambda p: run("mkfs.erofs", p, self.tree,
                                             stderr=subprocess.DEVNULL))
         if shutil.which("mksquashfs"):
             self.squashfs = once(self.path("image.squashfs"),
