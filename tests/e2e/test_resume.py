@@ -267,6 +267,19 @@ def test_registry_that_comes_back_is_waited_for(image, cache, mnt):
     p.communicate()
 
 
+def test_try_that_fails_keeps_what_it_has(image, cache, mnt):
+    with LayoutServer(image.layout) as first:
+        first.set_limit(image.size - 4 * MIB)
+        p = begin(cache, first, mnt, "-q", "--offline", "eio")
+        first.wait_until_silent()
+        tools.wait_for(lambda: parts(cache) and os.path.getsize(parts(cache)[0]) > 0, "not kept")
+    out, err = p.communicate(timeout=60)
+    assert p.returncode == 1 and out == "" and err.count("\n") == 1
+    kept = os.path.getsize(parts(cache)[0])
+    with LayoutServer(image.layout, int(first.host.split(":")[1])) as second:
+        assert mount_rest(cache, second, mnt, image, "-q") <= image.size - kept + SLACK
+
+
 # ---- a terminal ----
 
 class Terminal:
