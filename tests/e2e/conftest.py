@@ -3,6 +3,7 @@ import contextlib
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -22,6 +23,8 @@ TRANSPORTS = ["dev", "ring"]
 def pytest_configure(config):
     config.addinivalue_line("markers", "parallel: many readers at once; also run under TSan")
     assert os.geteuid() == 0, "the end-to-end tests mount: run them as root"
+    # A shell's background jobs ignore it, and every program would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextlib.contextmanager

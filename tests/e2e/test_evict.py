@@ -20,6 +20,11 @@ def data_files(cache):
     return glob.glob(f"{cache}/blobs/*/*/*/data")
 
 
+def blocks_of(files):
+    """The blocks that those of the files take that are still there."""
+    return sum(os.stat(f).st_blocks for f in files if os.path.exists(f))
+
+
 def disk_bytes(cache):
     """What the cache directory takes, as du counts."""
     out = subprocess.run(["du", "-s", "-B1", str(cache)], check=True, capture_output=True)
@@ -149,7 +154,8 @@ def test_prune_under_mounts(samples, engine, edge_truth, cache, mnt, tmp_path):
         run_cache(cache, "prune", "--all")
         expect_truth(other, edge_truth)
         expect_truth(mnt, edge_truth)
-        assert tools.status(other)["read_errors"] == 0
+        # null: the image was complete, and the kernel reads it without a process
+        assert not tools.status(other)["read_errors"]
     finally:
         tools.umount(other)
     tools.umount(mnt)
@@ -335,12 +341,14 @@ def test_a_full_disk_makes_room(samples, edge_truth, mnt, tmp_path):
     try:
         tools.sluice("fetch", "-q", "--cache", place, samples["edge-zstdchunked"])
         make_old(place)
+        old = data_files(place)
+        before = blocks_of(old)
         tools.mount(place, samples["edge-estargz"], mnt)
         expect_truth(mnt, edge_truth)
         s = tools.status(mnt)
-        assert s["read_errors"] == 0
+        assert s["read_errors"] == 0 and s["bytes_cached"] > 0
         # The other image made room.
-        assert s["bytes_cached"] > s["bytes_total"] / 2
+        assert blocks_of(old) < before
     finally:
         tools.umount(mnt)
         subprocess.run(["umount", str(place)], check=True)
