@@ -271,6 +271,27 @@ bool ld_cached_is(const struct ld_cached_image *i, const char *name)
 		       digest_is_equal(&ref.digest, &i->digest));
 }
 
+int ld_cached_each(struct bc_store *s, const char *name, ld_cached_fn *fn,
+	void *arg, struct err *e)
+{
+	struct ld_cached c;
+	bool is_there = false;
+	size_t k;
+	int r;
+
+	r = ld_cached_take(s, &c, e);
+	if (r < 0)
+		return r;
+	for (k = 0; r == 0 && k < c.count; k++) {
+		if (!ld_cached_is(&c.images[k], name))
+			continue;
+		is_there = true;
+		r = fn(s, &c, &c.images[k], arg, e);
+	}
+	ld_cached_fini(&c);
+	return r < 0 ? r : is_there;
+}
+
 /* ---- changing ---- */
 
 void ld_cached_note(struct bc_store *s, const struct ld_image *i)

@@ -51,6 +51,15 @@ bool ld_cached_needs(const struct ld_cached *c, const struct digest *d);
  */
 bool ld_cached_is(const struct ld_cached_image *i, const char *name);
 
+typedef int ld_cached_fn(struct bc_store *s, const struct ld_cached *c,
+	const struct ld_cached_image *i, void *arg, struct err *e);
+/*
+ * Call fn for each image of the cache that is what a user calls name, until one
+ * fails. 1: there were some; 0: there are none; or the first error. BLOCKING.
+ */
+int ld_cached_each(struct bc_store *s, const char *name, ld_cached_fn *fn,
+	void *arg, struct err *e);
+
 /*
  * Note that the image was asked for by that name; a failure loses a line of
  * `cache ls`. BLOCKING.

@@ -219,24 +219,20 @@ static int not_here(const struct bc_store *s, const char *name, struct err *e)
 		bc_store_path(s), name);
 }
 
+static int pin_one(struct bc_store *s, const struct ld_cached *c,
+	const struct ld_cached_image *i, void *on, struct err *e)
+{
+	(void)c;
+	return ld_cached_pin(s, i, *(bool *)on, e);
+}
+
 static int pin(struct bc_store *s, const char *name, bool on, struct err *e)
 {
-	struct ld_cached c;
-	bool is_there = false;
-	size_t k;
-	int r;
+	int r = ld_cached_each(s, name, pin_one, &on, e);
 
-	r = ld_cached_take(s, &c, e);
-	if (r < 0)
-		return r;
-	for (k = 0; r == 0 && k < c.count; k++) {
-		if (!ld_cached_is(&c.images[k], name))
-			continue;
-		is_there = true;
-		r = ld_cached_pin(s, &c.images[k], on, e);
-	}
-	ld_cached_fini(&c);
-	return r == 0 && !is_there ? not_here(s, name, e) : r;
+	if (r == 0)
+		return not_here(s, name, e);
+	return r < 0 ? r : 0;
 }
 
 /* ---- prune ---- */

@@ -9,44 +9,28 @@
 #include "loader/cached.h"
 #include "loader/cmd.h"
 #include "loader/fetch.h"
-#include "loader/progress.h"
 #include "loader/work.h"
+
+static int verify_one(struct bc_store *s, const struct ld_cached *c,
+	const struct ld_cached_image *i, void *v, struct err *e)
+{
+	return ld_verify_image(s, c, i, v, e);
+}
 
 /* 1: some of the image is there. */
 static int verify_cached(struct bc_store *s, const char *name,
 	struct ld_verified *v, struct err *e)
 {
-	struct ld_cached c;
-	bool is_there = false;
-	size_t k;
-	int r;
-
-	r = ld_cached_take(s, &c, e);
-	if (r < 0)
-		return r;
-	for (k = 0; r == 0 && k < c.count; k++) {
-		if (!ld_cached_is(&c.images[k], name))
-			continue;
-		is_there = true;
-		r = ld_verify_image(s, &c, &c.images[k], v, e);
-	}
-	ld_cached_fini(&c);
-	return r < 0 ? r : is_there;
+	return ld_cached_each(s, name, verify_one, v, e);
 }
 
 static int fetch_all(struct ld_cli *c, struct ld_work *w, struct err *e)
 {
-	struct ld_progress progress;
-	struct ld_image_options o;
 	struct ld_fetch *f;
 	struct ld_image i;
 	int r;
 
-	ld_work_image_options(c, &o);
-	ld_progress_init(&progress, c->quiet);
-	o.progress = &progress;
-	r = ld_image_prepare(&o, w->rt, w->net, w->store, &i, e);
-	ld_progress_fini(&progress);
+	r = ld_work_prepare(w, c, &i, e);
 	if (r < 0)
 		return r;
 	r = ld_fetch_create(w->rt, &i, &f, e);

@@ -13,7 +13,6 @@
 #include "loader/control.h"
 #include "loader/fetch.h"
 #include "loader/imageref.h"
-#include "loader/progress.h"
 #include "loader/status.h"
 #include "loader/work.h"
 #include "runtime/base/clock.h"
@@ -55,22 +54,6 @@ static void meter_end(struct meter *m)
 
 /* ---- here ---- */
 
-static int prepare(struct ld_cli *c, struct ld_work *w, struct ld_image *ret,
-	struct err *e)
-{
-	struct ld_progress progress;
-	struct ld_image_options o;
-	int r;
-
-	ld_work_image_options(c, &o);
-	ld_progress_init(&progress, c->quiet);
-	ld_progress_let_signals_end(&progress);
-	o.progress = &progress;
-	r = ld_image_prepare(&o, w->rt, w->net, w->store, ret, e);
-	ld_progress_fini(&progress);
-	return r;
-}
-
 static int fetch_all(
 	struct ld_cli *c, struct ld_work *w, struct ld_image *i, struct err *e)
 {
@@ -97,7 +80,7 @@ static int fetch_image(struct ld_cli *c, struct err *e)
 	r = ld_work_start(&w, c, NULL, e);
 	if (r < 0)
 		return r;
-	r = prepare(c, &w, &i, e);
+	r = ld_work_prepare(&w, c, &i, e);
 	if (r == 0) {
 		if (bc_store_is_read_only(w.store))
 			r = err_set(e, -EROFS, "the cache '%s' is read-only",

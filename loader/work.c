@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "blobcache/evict.h"
+#include "loader/progress.h"
 #include "runtime/base/log.h"
 
 #define LOG_TOPIC "runtime"
@@ -90,6 +91,22 @@ void ld_work_image_options(const struct ld_cli *c, struct ld_image_options *ret)
 		.blobs = c->blobs,
 		.offline_ms = c->offline_ms,
 	};
+}
+
+int ld_work_prepare(struct ld_work *w, const struct ld_cli *c,
+	struct ld_image *ret, struct err *e)
+{
+	struct ld_progress progress;
+	struct ld_image_options o;
+	int r;
+
+	ld_work_image_options(c, &o);
+	ld_progress_init(&progress, c->quiet);
+	ld_progress_let_signals_end(&progress);
+	o.progress = &progress;
+	r = ld_image_prepare(&o, w->rt, w->net, w->store, ret, e);
+	ld_progress_fini(&progress);
+	return r;
 }
 
 void ld_work_log(const struct ld_cli *c)

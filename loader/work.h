@@ -33,5 +33,11 @@ void ld_work_stop(struct ld_work *w);
 /* The command line's part of it; borrows from c. */
 void ld_work_image_options(
 	const struct ld_cli *c, struct ld_image_options *ret);
+/*
+ * The image that the command line names, with progress on stderr; signals end
+ * the process meanwhile. The caller finishes ret. INIT_ONLY.
+ */
+int ld_work_prepare(struct ld_work *w, const struct ld_cli *c,
+	struct ld_image *ret, struct err *e);
 /* For commands in front: levels by -q and -v, to stderr. */
 void ld_work_log(const struct ld_cli *c);
