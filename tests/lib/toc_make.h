@@ -38,9 +38,31 @@
 	(__VA_ARGS__)
 #define ENTRY(type, name, rest) \
 	"{\"type\":\"" type "\",\"name\":\"" name "\"" rest "}"
+/* Data as stargz' converter writes it, of a file and of its later chunks. */
+#define FILE_AT(size, off, inner, digest) \
+	",\"size\":" #size ",\"offset\":" #off ",\"innerOffset\":" #inner \
+	",\"chunkDigest\":\"" digest "\""
+#define CHUNK_AT(off, inner, file_off, digest) \
+	",\"offset\":" #off ",\"innerOffset\":" #inner \
+	",\"chunkOffset\":" #file_off ",\"chunkDigest\":\"" digest "\""
 
-/* Each test has its own, for its format. */
+/* The tests' blob has 6000 bytes; its TOC begins at 5000. */
+enum { BLOB_SIZE = 6000, TOC_AT = 5000 };
+
+/* Each test has its own, for its format, of that blob. */
 static int load(const char *json, struct ld_layer *ret, struct err *e);
+
+static inline int load_zstd_chunked(const char *json, uint64_t size,
+	uint64_t toc_off, struct ld_layer *ret, struct err *e)
+{
+	const struct ld_layer_desc d = {.digest = {.algo = DIGEST_SHA256},
+		.size = size,
+		.toc_off = toc_off};
+
+	*e = (struct err){0};
+	return ld_toc_parse_zstd_chunked(
+		(const uint8_t *)json, strlen(json), &d, ret, e);
+}
 
 static inline void must_load(const char *json, struct ld_layer *ret)
 {
@@ -60,6 +82,23 @@ static inline void must_fail(const char *json, int code, const char *says)
 		fail_msg("loaded: %s", json);
 	if (r != code || !strstr(e.text, says))
 		fail_msg("%d '%s' for %s", r, e.text, json);
+}
+
+/* Data outside of the blob, of its limits, or that is twice another thing. */
+static inline void false_places_are_refused(void)
+{
+	must_fail(TOC(ENTRY("reg", "a", FILE_AT(10, 5000, 0, DIGEST_1))),
+		-EPROTO, "outside the blob");
+	must_fail(TOC(ENTRY("reg", "a", ",\"size\":3")), -EPROTO,
+		"outside the blob");
+	must_fail(TOC(ENTRY("reg", "a",
+			  FILE_AT(10, 100, 9223372036854775807, DIGEST_1))),
+		-E2BIG, "128 MiB");
+	must_fail(TOC(ENTRY("reg", "a", FILE_AT(134217729, 100, 0, DIGEST_1))),
+		-E2BIG, "128 MiB");
+	must_fail(TOC(ENTRY("reg", "a", FILE_AT(10, 100, 0, DIGEST_1)),
+			  ENTRY("reg", "b", FILE_AT(10, 100, 9, DIGEST_1))),
+		-EPROTO, "overlap in the blob");
 }
 
 /* How each allocation that fails ends; the last load works. */
@@ -101,6 +140,19 @@ static inline void open_map(struct ld_layer *l, struct bc_map *ret)
 	if (bc_map_from_bytes(l->map.data, l->map.len, ret, &e))
 		fail_msg("%s", e.text);
 	buf_init(&l->map, 0);
+}
+
+static inline void must_map(
+	const char *json, struct ld_layer *ret, struct bc_map *ret_map)
+{
+	must_load(json, ret);
+	open_map(ret, ret_map);
+}
+
+static inline void drop(struct ld_layer *l, struct bc_map *m)
+{
+	bc_map_close(m);
+	ld_layer_fini(l);
 }
 
 static inline void assert_empty_map(struct ld_layer *l)

@@ -1,29 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* zstd:chunked TOCs, and what both TOC formats have in common. */
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/stat.h>
-
-#include <cmocka.h>
 
 #include "loader/index.h"
 #include "loader/merge.h"
-#include "runtime/base/mem.h"
 #include "tests/lib/toc_make.h"
 
 static int load(const char *json, struct ld_layer *ret, struct err *e)
 {
-	const struct ld_layer_desc d = {.digest = {.algo = DIGEST_SHA256},
-		.size = 6000,
-		.toc_off = 5000};
-
-	*e = (struct err){0};
-	return ld_toc_parse_zstd_chunked(
-		(const uint8_t *)json, strlen(json), &d, ret, e);
+	return load_zstd_chunked(json, BLOB_SIZE, TOC_AT, ret, e);
 }
 
 #define DATA(size, off, end, digest) \
@@ -63,8 +49,7 @@ static void a_file_of_one_chunk_is_one_group(void **state)
 	assert_chunk(&m, 0, 0, 10, 100, 50, 0, 0x11);
 	assert_int_equal(m.groups[0].codec, BC_CODEC_ZSTD);
 	assert_int_equal(m.groups[0].dec_len, 10);
-	bc_map_close(&m);
-	ld_layer_fini(&l);
+	drop(&l, &m);
 }
 
 static void chunks_end_where_the_next_one_begins(void **state)
@@ -86,8 +71,7 @@ static void chunks_end_where_the_next_one_begins(void **state)
 	assert_int_equal(m.chunk_count, 2);
 	assert_chunk(&m, 0, 0, 4000, 100, 100, 0, 0x11);
 	assert_chunk(&m, 1, 5000, 4000, 250, 150, 0, 0x33);
-	bc_map_close(&m);
-	ld_layer_fini(&l);
+	drop(&l, &m);
 }
 
 static void the_last_chunk_may_leave_its_size_out(void **state)
@@ -95,15 +79,13 @@ static void the_last_chunk_may_leave_its_size_out(void **state)
 	struct ld_layer l;
 	struct bc_map m;
 
-	must_load(TOC(ENTRY("reg", "f",
-			      DATA(50, 100, 400, DIGEST_1) FIRST(40, DIGEST_1)),
-			  "{\"type\":\"chunk\",\"offset\":200,\"chunkOffset\":"
-			  "40,\"chunkDigest\":\"" DIGEST_2 "\"}"),
-		&l);
-	open_map(&l, &m);
+	must_map(TOC(ENTRY("reg", "f",
+			     DATA(50, 100, 400, DIGEST_1) FIRST(40, DIGEST_1)),
+			 "{\"type\":\"chunk\",\"offset\":200,\"chunkOffset\":"
+			 "40,\"chunkDigest\":\"" DIGEST_2 "\"}"),
+		&l, &m);
 	assert_chunk(&m, 1, 40, 10, 200, 200, 0, 0x22);
-	bc_map_close(&m);
-	ld_layer_fini(&l);
+	drop(&l, &m);
 }
 
 static void files_lie_on_blocks_in_the_order_of_their_source(void **state)
@@ -120,8 +102,7 @@ static void files_lie_on_blocks_in_the_order_of_their_source(void **state)
 	assert_one_extent(must_find(&l, "a"), 10, 12288);
 	open_map(&l, &m);
 	assert_chunk(&m, 2, 12288, 10, 900, 50, 0, 0x11);
-	bc_map_close(&m);
-	ld_layer_fini(&l);
+	drop(&l, &m);
 }
 
 static void holes_take_no_chunk(void **state)
@@ -154,8 +135,7 @@ static void long_zeros_that_are_not_called_so_are_a_hole(void **state)
 	assert_one_extent(must_find(&l, "b"), 67108867, 0);
 	open_map(&l, &m);
 	assert_int_equal(m.chunk_count, 1);
-	bc_map_close(&m);
-	ld_layer_fini(&l);
+	drop(&l, &m);
 }
 
 static void files_with_the_same_bytes_share_their_place(void **state)
@@ -172,8 +152,7 @@ static void files_with_the_same_bytes_share_their_place(void **state)
 	assert_one_extent(must_find(&l, "c"), 10, 4096);
 	open_map(&l, &m);
 	assert_int_equal(m.chunk_count, 2);
-	bc_map_close(&m);
-	ld_layer_fini(&l);
+	drop(&l, &m);
 }
 
 static void a_layer_without_data_has_no_blob(void **state)
@@ -310,8 +289,7 @@ static void of_two_entries_the_later_one_wins(void **state)
 	open_map(&l, &m);
 	assert_int_equal(m.chunk_count, 1);
 	assert_chunk(&m, 0, 0, 20, 200, 50, 0, 0x22);
-	bc_map_close(&m);
-	ld_layer_fini(&l);
+	drop(&l, &m);
 }
 
 static void names_may_not_leave_the_root(void **state)
