@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* certs.d: authorities of a host, and certificates that it wants to see. */
 #include "blobcache/registry.h"
-#include "runtime/runtime.h"
 #include "tests/lib/fetching.h"
 
 static struct server nginx;
@@ -52,8 +51,6 @@ static void nginx_start(void)
 
 static int setup(void **state)
 {
-	struct err e = {0};
-
 	assert_non_null(mkdtemp(dir));
 	assert_int_equal(chmod(dir, 0755), 0);
 	assert_int_equal(setenv("HOME", dir, 1), 0);
@@ -63,18 +60,15 @@ static int setup(void **state)
 	make_certificate("other");
 	nginx_start();
 	(void)snprintf(host, sizeof(host), "127.0.0.1:%d", nginx.port[0]);
-	assert_int_equal(bc_net_create(NULL, &net, &e), 0);
-	assert_int_equal(
-		rt_create(&(struct rt_options){.workers = 1}, &rt, &e), 0);
-	assert_int_equal(rt_start(rt, &e), 0);
+	net = net_start();
+	rt = runtime_start(1);
 	return 0;
 }
 
 static int teardown(void **state)
 {
 	bc_net_destroy(net);
-	rt_stop(rt);
-	rt_destroy(rt);
+	runtime_stop(rt);
 	server_stop(&nginx);
 	must_run("rm -rf %s", dir);
 	return 0;

@@ -4,11 +4,7 @@
  * lists (tests/lib/faultserver.py), and from nginx.
  */
 #include "blobcache/registry.h"
-#include "blobcache/source.h"
-#include "runtime/runtime.h"
 #include "tests/lib/fetching.h"
-
-#define SIZE (1u << 20)
 
 static struct server faults;
 static struct bc_net *net;
@@ -16,21 +12,16 @@ static struct rt *rt;
 
 static int setup(void **state)
 {
-	struct err e = {0};
-
 	faultserver_start(&faults, 0);
-	assert_int_equal(bc_net_create(NULL, &net, &e), 0);
-	assert_int_equal(
-		rt_create(&(struct rt_options){.workers = 2}, &rt, &e), 0);
-	assert_int_equal(rt_start(rt, &e), 0);
+	net = net_start();
+	rt = runtime_start(2);
 	return 0;
 }
 
 static int teardown(void **state)
 {
 	bc_net_destroy(net);
-	rt_stop(rt);
-	rt_destroy(rt);
+	runtime_stop(rt);
 	server_stop(&faults);
 	return 0;
 }
@@ -148,9 +139,9 @@ static void a_server_without_ranges_is_read_whole(void **state)
 
 static void what_was_cut_off_is_resumed(void **state)
 {
-	char *log = take_log();
+	char *log;
 
-	mem_free(log);
+	forget_log(net, &faults);
 	assert_int_equal(one_range("/cut/100000/1/a", 1000, 300000), 0);
 	log = take_log();
 	assert_non_null(strstr(log, "bytes=1000-300999"));
@@ -164,7 +155,7 @@ static void a_busy_server_is_asked_again(void **state)
 {
 	char *log;
 
-	mem_free(take_log());
+	forget_log(net, &faults);
 	assert_int_equal(one_range("/status/503/3/-/a", 0, 1000), 0);
 	assert_int_equal(one_range("/status/429/1/1/b", 0, 1000), 0);
 	assert_int_equal(one_range("/status/500/2/-/c", 0, 1000), 0);
@@ -201,7 +192,7 @@ static void redirects_are_followed_and_remembered(void **state)
 	struct bc_source *s = open_source("/signed/a", 1000);
 	char *log;
 
-	mem_free(take_log());
+	forget_log(net, &faults);
 	for (unsigned i = 0; i < 3; i++)
 		assert_int_equal(fetch_range(rt, s, i * 1000, 1000), 0);
 	log = take_log();
@@ -237,7 +228,7 @@ static void an_answer_that_stalls_is_asked_for_again(void **state)
 	struct bc_source *s = open_source("/stall/70000/1/again", 1000);
 	char *log;
 
-	mem_free(take_log());
+	forget_log(net, &faults);
 	assert_int_equal(fetch_range(rt, s, 1000, 300000), 0);
 	log = take_log();
 	assert_non_null(strstr(log, "bytes=71000-300999"));
@@ -436,7 +427,7 @@ static void proxies_come_from_the_environment(void **state)
 	for (unsigned i = 0; i < ARRAY_LEN(names); i++) {
 		assert_int_equal(setenv(names[i], proxy, 1), 0);
 		assert_int_equal(bc_net_create(NULL, &own, &e), 0);
-		mem_free(take_log());
+		forget_log(net, &faults);
 		assert_int_equal(
 			bc_http_source_open(own, NULL,
 				"http://nowhere.invalid/ok/proxied", 0, &s, &e),

@@ -4,12 +4,9 @@
  * nobody else does.
  */
 #include "blobcache/registry.h"
-#include "blobcache/source.h"
 #include "runtime/base/clock.h"
-#include "runtime/runtime.h"
 #include "tests/lib/fetching.h"
 
-#define SIZE (1u << 20)
 #define CROWD 40
 
 static struct server faults;
@@ -18,19 +15,14 @@ static struct rt *rt;
 
 static int setup(void **state)
 {
-	struct err e = {0};
-
 	faultserver_start(&faults, 0);
-	assert_int_equal(
-		rt_create(&(struct rt_options){.workers = 2}, &rt, &e), 0);
-	assert_int_equal(rt_start(rt, &e), 0);
+	rt = runtime_start(2);
 	return 0;
 }
 
 static int teardown(void **state)
 {
-	rt_stop(rt);
-	rt_destroy(rt);
+	runtime_stop(rt);
 	server_stop(&faults);
 	return 0;
 }

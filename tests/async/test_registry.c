@@ -6,14 +6,8 @@
  */
 #include <fcntl.h>
 
-#include "blobcache/registry.h"
 #include "runtime/base/log.h"
-#include "runtime/runtime.h"
-#include "tests/lib/fetching.h"
-
-#define SIZE (1u << 20)
-/* "user:pass word", as in the fault server. */
-#define USER_AUTH "dXNlcjpwYXNzIHdvcmQ="
+#include "tests/lib/registry_client.h"
 
 static struct server faults, tokens, plain, basic, bearer;
 static struct bc_net *net;
@@ -64,16 +58,9 @@ static void registries_start(void)
 
 static int setup(void **state)
 {
-	struct err e = {0};
 	char path[300];
 
-	assert_non_null(mkdtemp(dir));
-	/* Nothing of this machine's user may be found. */
-	assert_int_equal(setenv("HOME", dir, 1), 0);
-	assert_int_equal(setenv("XDG_RUNTIME_DIR", dir, 1), 0);
-	(void)unsetenv("XDG_CONFIG_HOME");
-	(void)unsetenv("DOCKER_CONFIG");
-	(void)unsetenv("REGISTRY_AUTH_FILE");
+	home_make(dir);
 	(void)snprintf(path, sizeof(path), "%s:%s", dir, getenv("PATH"));
 	assert_int_equal(setenv("PATH", path, 1), 0);
 	faultserver_start(&faults, 0);
@@ -81,10 +68,8 @@ static int setup(void **state)
 	(void)snprintf(path, sizeof(path), "%s/log", dir);
 	assert_int_equal(log_open(LOG_SINK_FILE, path), 0);
 	log_set_level(LOG_LEVEL_DEBUG);
-	assert_int_equal(bc_net_create(NULL, &net, &e), 0);
-	assert_int_equal(
-		rt_create(&(struct rt_options){.workers = 2}, &rt, &e), 0);
-	assert_int_equal(rt_start(rt, &e), 0);
+	net = net_start();
+	rt = runtime_start(2);
 	return 0;
 }
 
@@ -93,8 +78,7 @@ static int teardown(void **state)
 	struct server *all[] = {&faults, &tokens, &plain, &basic, &bearer};
 
 	bc_net_destroy(net);
-	rt_stop(rt);
-	rt_destroy(rt);
+	runtime_stop(rt);
 	for (unsigned i = 0; i < ARRAY_LEN(all); i++)
 		server_stop(all[i]);
 	must_run("rm -rf %s", dir);
@@ -125,14 +109,16 @@ static struct bc_registry *open_registry(
 {
 	struct bc_registry_options o = {
 		.authfile = authfile, .offline_ms = 2000};
-	struct bc_registry *r;
-	struct err e = {0};
-	char host[40];
 
-	(void)snprintf(host, sizeof(host), "127.0.0.1:%d", port);
-	if (bc_registry_open(net, &o, host, name, &r, &e) < 0)
-		fail_msg("%s", e.text);
-	return r;
+	return registry_at(net, &o, port, name);
+}
+
+static struct remote open_blob(int port, const char *name, const char *authfile)
+{
+	struct bc_registry_options o = {
+		.authfile = authfile, .offline_ms = 2000};
+
+	return remote_open(net, &o, port, name);
 }
 
 static int resolve(int port, const char *name, const char *authfile,
@@ -144,18 +130,6 @@ static int resolve(int port, const char *name, const char *authfile,
 
 	bc_registry_close(r);
 	return rc;
-}
-
-/* A blob of the fault server's registry: any digest is there. */
-static struct bc_source *fault_blob(struct bc_registry *r)
-{
-	struct bc_source *s;
-	struct digest d;
-	struct err e = {0};
-
-	assert_int_equal(digest_of(DIGEST_SHA256, "x", 1, &d), 0);
-	assert_int_equal(bc_registry_source(r, &d, SIZE, &s, &e), 0);
-	return s;
 }
 
 /* The n-th digest and size (0: the config) in a manifest's text. */
@@ -318,9 +292,7 @@ static void refusals_name_the_files_looked_in(void **state)
 
 static void both_kinds_of_login_work_from_an_auth_file(void **state)
 {
-	pull_all(basic.port[0],
-		auth_file("{\"auths\":{\"127.0.0.1:%d\":{\"auth\":\"%s\"}}}",
-			basic.port[0], USER_AUTH));
+	pull_all(basic.port[0], login_file(dir, basic.port[0]));
 	pull_all(bearer.port[0],
 		auth_file(
 			"{\"auths\":{\"127.0.0.1:%d/dir\":{\"auth\":\"%s\"}}}",
@@ -373,49 +345,42 @@ static void a_helper_is_asked_and_asked_again(void **state)
 	const char *file =
 		auth_file("{\"credHelpers\":{\"127.0.0.1:%d\":\"test\"}}",
 			faults.port[0]);
-	struct bc_registry *r;
-	struct bc_source *s;
+	struct remote m;
 	unsigned before;
 
 	install_helper("printf '{\"ServerURL\":\"%s\",\"Username\":\"user\","
 		       "\"Secret\":\"pass word\"}' \"$server\"");
-	r = open_registry(faults.port[0], "bearer", file);
-	s = fault_blob(r);
-	assert_int_equal(fetch_range(rt, s, 0, 1000), 0);
+	m = open_blob(faults.port[0], "bearer", file);
+	assert_int_equal(fetch_range(rt, m.s, 0, 1000), 0);
 	before = helper_runs();
 	assert_true(before > 0);
-	assert_int_equal(fetch_range(rt, s, 1000, 1000), 0);
+	assert_int_equal(fetch_range(rt, m.s, 1000, 1000), 0);
 	assert_int_equal(helper_runs(), before);
 	mem_free(fetch_text(net, faults.port[0], "/_revoke"));
-	assert_int_equal(fetch_range(rt, s, 2000, 1000), 0);
+	assert_int_equal(fetch_range(rt, m.s, 2000, 1000), 0);
 	assert_int_equal(helper_runs(), before + 1);
-	bc_source_destroy(s);
-	bc_registry_close(r);
+	remote_close(&m);
 }
 
 static void refused_helpers_are_not_asked_in_a_storm(void **state)
 {
 	const char *file = auth_file("{\"credsStore\":\"test\"}");
-	struct bc_registry *r;
-	struct bc_source *s;
+	struct remote m;
 	unsigned before = helper_runs();
 
 	install_helper("printf '{\"ServerURL\":\"%s\",\"Username\":\"user\","
 		       "\"Secret\":\"wrong\"}' \"$server\"");
-	r = open_registry(faults.port[0], "bearer", file);
-	s = fault_blob(r);
+	m = open_blob(faults.port[0], "bearer", file);
 	for (unsigned i = 0; i < 20; i++)
-		assert_int_equal(fetch_range(rt, s, 0, 1000), -EACCES);
+		assert_int_equal(fetch_range(rt, m.s, 0, 1000), -EACCES);
 	assert_in_range(helper_runs() - before, 1, 10);
-	bc_source_destroy(s);
-	bc_registry_close(r);
+	remote_close(&m);
 }
 
 static void a_helper_may_fail_or_hang(void **state)
 {
 	const char *file = auth_file("{\"credsStore\":\"test\"}");
-	struct bc_registry *r;
-	struct bc_source *s;
+	struct remote m;
 	struct fetching g;
 
 	install_helper("exit 3");
@@ -428,46 +393,35 @@ static void a_helper_may_fail_or_hang(void **state)
 	refused(basic.port[0], file, "docker-credential-test");
 	/* One that hangs does not hold up cancelling or closing. */
 	install_helper("sleep 1000");
-	r = open_registry(faults.port[0], "basic", file);
-	s = fault_blob(r);
-	fetching_start(&g, rt, s, 0, 10);
+	m = open_blob(faults.port[0], "basic", file);
+	fetching_start(&g, rt, m.s, 0, 10);
 	(void)poll(NULL, 0, 200);
-	bc_source_cancel(s, &g.f);
+	bc_source_cancel(m.s, &g.f);
 	assert_int_equal(fetching_end(&g), -ECANCELED);
-	bc_source_destroy(s);
-	bc_registry_close(r);
+	remote_close(&m);
 }
 
 static void a_revoked_token_is_renewed_once_for_all(void **state)
 {
-	const char *file =
-		auth_file("{\"auths\":{\"127.0.0.1:%d\":{\"auth\":\"%s\"}}}",
-			faults.port[0], USER_AUTH);
-	struct bc_registry *r = open_registry(faults.port[0], "bearer", file);
-	struct bc_source *s = fault_blob(r);
+	const char *file = login_file(dir, faults.port[0]);
+	struct remote m = open_blob(faults.port[0], "bearer", file);
 	struct fetching g[16];
-	char *log;
 
 	for (unsigned round = 0; round < 5; round++) {
 		mem_free(fetch_text(net, faults.port[0], "/_revoke"));
-		mem_free(fetch_text(net, faults.port[0], "/_log"));
+		forget_log(net, &faults);
 		for (unsigned i = 0; i < 16; i++)
-			fetching_start(&g[i], rt, s, i * 1000, 1000);
+			fetching_start(&g[i], rt, m.s, i * 1000, 1000);
 		for (unsigned i = 0; i < 16; i++)
 			assert_int_equal(fetching_end(&g[i]), 0);
-		log = fetch_text(net, faults.port[0], "/_log");
-		assert_int_equal(count_lines(log, "GET 0 /token"), 1);
-		mem_free(log);
+		assert_int_equal(asked(net, &faults, "GET 0 /token"), 1);
 	}
-	bc_source_destroy(s);
-	bc_registry_close(r);
+	remote_close(&m);
 }
 
 static void tokens_that_run_out_are_renewed(void **state)
 {
-	const char *file =
-		auth_file("{\"auths\":{\"127.0.0.1:%d\":{\"auth\":\"%s\"}}}",
-			bearer.port[0], USER_AUTH);
+	const char *file = login_file(dir, bearer.port[0]);
 	struct bc_registry *r = open_registry(bearer.port[0], "dir/app", file);
 	struct digest d;
 	struct err e = {0};
@@ -483,37 +437,26 @@ static void an_identity_token_is_posted(void **state)
 	const char *file = auth_file("{\"auths\":{\"127.0.0.1:%d\":{"
 				     "\"identitytoken\":\"identity+/=\"}}}",
 		faults.port[0]);
-	struct bc_registry *r = open_registry(faults.port[0], "identity", file);
-	struct bc_source *s = fault_blob(r);
-	char *log;
+	struct remote m = open_blob(faults.port[0], "identity", file);
 
-	mem_free(fetch_text(net, faults.port[0], "/_log"));
-	assert_int_equal(fetch_range(rt, s, 0, 1000), 0);
-	log = fetch_text(net, faults.port[0], "/_log");
-	assert_int_equal(count_lines(log, "POST 0 /token"), 1);
-	mem_free(log);
-	bc_source_destroy(s);
-	bc_registry_close(r);
+	forget_log(net, &faults);
+	assert_int_equal(fetch_range(rt, m.s, 0, 1000), 0);
+	assert_int_equal(asked(net, &faults, "POST 0 /token"), 1);
+	remote_close(&m);
 }
 
 static void an_anonymous_token_is_enough_where_it_is(void **state)
 {
-	struct bc_registry *r =
-		open_registry(faults.port[0], "anonymous", NULL);
-	struct bc_source *s = fault_blob(r);
+	struct remote m = open_blob(faults.port[0], "anonymous", NULL);
 
-	assert_int_equal(fetch_range(rt, s, 0, 1000), 0);
-	bc_source_destroy(s);
-	bc_registry_close(r);
+	assert_int_equal(fetch_range(rt, m.s, 0, 1000), 0);
+	remote_close(&m);
 }
 
 static void no_memory_for_a_token_is_an_error(void **state)
 {
-	const char *file =
-		auth_file("{\"auths\":{\"127.0.0.1:%d\":{\"auth\":\"%s\"}}}",
-			faults.port[0], USER_AUTH);
-	struct bc_registry *r = open_registry(faults.port[0], "bearer", file);
-	struct bc_source *s = fault_blob(r);
+	const char *file = login_file(dir, faults.port[0]);
+	struct remote m = open_blob(faults.port[0], "bearer", file);
 	uint8_t bytes[1000];
 	unsigned failed = 0;
 	int rc;
@@ -521,83 +464,62 @@ static void no_memory_for_a_token_is_an_error(void **state)
 	for (unsigned long n = 1; n < 60; n++) {
 		mem_free(fetch_text(net, faults.port[0], "/_revoke"));
 		(void)mem_fail_nth(n, 0);
-		rc = fetch_into(rt, s, 0, bytes, sizeof(bytes));
+		rc = fetch_into(rt, m.s, 0, bytes, sizeof(bytes));
 		(void)mem_fail_nth(0, 0);
 		assert_true(rc == 0 || rc == -ENOMEM || rc == -EACCES);
 		failed += rc != 0;
-		assert_int_equal(fetch_range(rt, s, 1000, 1000), 0);
+		assert_int_equal(fetch_range(rt, m.s, 1000, 1000), 0);
 	}
 	assert_true(failed > 10);
-	bc_source_destroy(s);
-	bc_registry_close(r);
+	remote_close(&m);
 }
 
 static void the_storage_never_sees_the_authorization(void **state)
 {
-	const char *file =
-		auth_file("{\"auths\":{\"127.0.0.1:%d\":{\"auth\":\"%s\"}}}",
-			faults.port[0], USER_AUTH);
-	struct bc_registry *r =
-		open_registry(faults.port[0], "signed-bearer", file);
-	struct bc_source *s = fault_blob(r);
+	const char *file = login_file(dir, faults.port[0]);
+	struct remote m = open_blob(faults.port[0], "signed-bearer", file);
 	char *log;
 
-	mem_free(fetch_text(net, faults.port[0], "/_log"));
-	assert_int_equal(fetch_range(rt, s, 0, 1000), 0);
+	forget_log(net, &faults);
+	assert_int_equal(fetch_range(rt, m.s, 0, 1000), 0);
 	mem_free(fetch_text(net, faults.port[0], "/_revoke"));
 	mem_free(fetch_text(net, faults.port[0], "/_expire/403"));
-	assert_int_equal(fetch_range(rt, s, 5000, 1000), 0);
+	assert_int_equal(fetch_range(rt, m.s, 5000, 1000), 0);
 	log = fetch_text(net, faults.port[0], "/_log");
 	assert_int_equal(count_lines(log, "GET 1 /store/"), 3);
 	for (const char *p = log; (p = strstr(p, "GET 1 /store/")); p++)
 		assert_int_equal(*(strchr(p, '\n') - 1), '-');
 	mem_free(log);
-	bc_source_destroy(s);
-	bc_registry_close(r);
+	remote_close(&m);
 }
 
 static void a_redirect_within_the_registry_keeps_it(void **state)
 {
-	const char *file =
-		auth_file("{\"auths\":{\"127.0.0.1:%d\":{\"auth\":\"%s\"}}}",
-			faults.port[0], USER_AUTH);
-	struct bc_registry *r =
-		open_registry(faults.port[0], "hop-bearer", file);
-	struct bc_source *s = fault_blob(r);
+	const char *file = login_file(dir, faults.port[0]);
+	struct remote m = open_blob(faults.port[0], "hop-bearer", file);
 
-	assert_int_equal(fetch_range(rt, s, 0, 1000), 0);
+	assert_int_equal(fetch_range(rt, m.s, 0, 1000), 0);
 	mem_free(fetch_text(net, faults.port[0], "/_revoke"));
-	assert_int_equal(fetch_range(rt, s, 5000, 1000), 0);
-	bc_source_destroy(s);
-	bc_registry_close(r);
+	assert_int_equal(fetch_range(rt, m.s, 5000, 1000), 0);
+	remote_close(&m);
 }
 
 static void https_on_loopback_goes_before_http(void **state)
 {
 	char cert_dir[256];
 	struct bc_registry_options o = {.cert_dir = cert_dir,
-		.authfile = auth_file("{\"auths\":{\"127.0.0.1:%d\":"
-				      "{\"auth\":\"%s\"}}}",
-			faults.port[2], USER_AUTH)};
-	struct bc_registry *r;
-	struct bc_source *s;
-	struct err e = {0};
-	char host[40];
+		.authfile = login_file(dir, faults.port[2])};
+	struct remote m;
 
 	(void)snprintf(cert_dir, sizeof(cert_dir), "%s", faults.crt);
 	*strrchr(cert_dir, '/') = '\0';
-	(void)snprintf(host, sizeof(host), "127.0.0.1:%d", faults.port[2]);
-	assert_int_equal(bc_registry_open(net, &o, host, "bearer", &r, &e), 0);
-	s = fault_blob(r);
-	assert_int_equal(fetch_range(rt, s, 77, 100000), 0);
-	bc_source_destroy(s);
-	bc_registry_close(r);
+	m = remote_open(net, &o, faults.port[2], "bearer");
+	assert_int_equal(fetch_range(rt, m.s, 77, 100000), 0);
+	remote_close(&m);
 	/* A certificate that is not trusted is no reason to use http. */
-	r = open_registry(faults.port[2], "open", NULL);
-	s = fault_blob(r);
-	assert_int_equal(fetch_range(rt, s, 0, 10), -EIO);
-	bc_source_destroy(s);
-	bc_registry_close(r);
+	m = open_blob(faults.port[2], "open", NULL);
+	assert_int_equal(fetch_range(rt, m.s, 0, 10), -EIO);
+	remote_close(&m);
 }
 
 /* Last: what all the others have logged. */

@@ -3,7 +3,6 @@
  * Servers that ignore ranges: one stream brings the whole blob into the cache,
  * and readers are served as their bytes pass.
  */
-#include "runtime/runtime.h"
 #include "tests/lib/http_world.h"
 
 static struct server faults;
@@ -13,19 +12,14 @@ static struct http_world w;
 
 static int setup(void **state)
 {
-	struct err e = {0};
-
 	faultserver_start(&faults, 0);
-	assert_int_equal(
-		rt_create(&(struct rt_options){.workers = 2}, &rt, &e), 0);
-	assert_int_equal(rt_start(rt, &e), 0);
+	rt = runtime_start(2);
 	return 0;
 }
 
 static int teardown(void **state)
 {
-	rt_stop(rt);
-	rt_destroy(rt);
+	runtime_stop(rt);
 	server_stop(&faults);
 	return 0;
 }
@@ -33,9 +27,7 @@ static int teardown(void **state)
 /* A thread and a memory of servers for each case. */
 static int case_setup(void **state)
 {
-	struct err e = {0};
-
-	assert_int_equal(bc_net_create(NULL, &net, &e), 0);
+	net = net_start();
 	world_init(&w, rt, net);
 	return 0;
 }
@@ -51,7 +43,7 @@ static void open_path(const char *path, uint32_t offline_ms)
 {
 	char url[200];
 
-	mem_free(fetch_text(net, faults.port[0], "/_log"));
+	forget_log(net, &faults);
 	(void)snprintf(url, sizeof(url), "http://127.0.0.1:%d%s",
 		faults.port[0], path);
 	assert_int_equal(world_open(&w, url, offline_ms), 0);
@@ -59,11 +51,7 @@ static void open_path(const char *path, uint32_t offline_ms)
 
 static unsigned requests(void)
 {
-	char *log = fetch_text(net, faults.port[0], "/_log");
-	unsigned n = count_lines(log, "GET");
-
-	mem_free(log);
-	return n;
+	return asked(net, &faults, "GET");
 }
 
 static void one_stream_fills_the_cache(void **state)
