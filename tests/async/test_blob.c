@@ -24,8 +24,7 @@ static void cold_then_warm(struct rt *rt)
 	struct fixture f;
 	uint64_t fetched;
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	expect_all(rt, &f, 3333);
 	wait_cached(f.b, total(f.b));
 	fetched = atomic_load(&f.source->fetched);
@@ -43,8 +42,7 @@ static void cold_then_warm(struct rt *rt)
 	assert_int_equal(atomic_load(&f.source->fetches), 0);
 	bc_blob_stats(f.b, &s);
 	assert_int_equal(s.misses, 0);
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void a_blob_reads_right_cold_warm_and_reopened(void **state)
@@ -56,14 +54,12 @@ static void whole_at_once(struct rt *rt)
 {
 	struct fixture f;
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	expect_all(rt, &f, f.device_len + 5000);
 	/* All neighbours: far fewer requests than groups. */
 	assert_true(atomic_load(&f.source->fetches) <= 2);
 	assert_int_equal(atomic_load(&f.source->fetched), f.blob.len);
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void neighbouring_groups_come_in_one_range(void **state)
@@ -76,8 +72,7 @@ static void beyond_the_end(struct rt *rt)
 	struct fixture f;
 	uint8_t buf[100];
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	memset(buf, 1, sizeof(buf));
 	assert_int_equal(read_at(rt, f.b, f.device_len, buf, 100), 0);
 	assert_int_equal(buf[0] | buf[99], 0);
@@ -86,8 +81,7 @@ static void beyond_the_end(struct rt *rt)
 	assert_int_equal(buf[0] | buf[99], 0);
 	assert_int_equal(read_at(rt, f.b, 0, buf, 0), 0);
 	assert_int_equal(atomic_load(&f.source->fetches), 0);
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void bytes_behind_the_device_are_zeros(void **state)
@@ -101,16 +95,14 @@ static void mixed(struct rt *rt)
 	uint8_t *buf;
 	size_t off;
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	buf = mem_alloc(f.device_len);
 	for (off = 0; off < f.device_len; off += 5 * 12288)
 		assert_int_equal(read_at(rt, f.b, off, buf, 100), 0);
 	assert_int_equal(read_at(rt, f.b, 0, buf, f.device_len), 0);
 	assert_memory_equal(buf, f.device, f.device_len);
 	mem_free(buf);
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void a_read_of_ready_and_missing_groups_is_right(void **state)
@@ -240,8 +232,7 @@ static void wrong_once(struct rt *rt)
 	struct fixture f;
 	uint8_t buf[500];
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	atomic_store(&f.source->wrong_count, 2);
 	assert_int_equal(read_at(rt, f.b, 0, buf, 500), 0);
 	assert_memory_equal(buf, f.device, 500);
@@ -249,8 +240,7 @@ static void wrong_once(struct rt *rt)
 	bc_blob_stats(f.b, &s);
 	/* Neighbours that came along were wrong as well. */
 	assert_true(s.verify_failures >= 2);
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void wrong_bytes_are_fetched_again(void **state)
@@ -266,8 +256,7 @@ static void wrong_always(struct rt *rt)
 	uint32_t i;
 	int r;
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	atomic_store(&f.source->wrong_count, 1000000);
 	m = bc_blob_map(f.b);
 	for (i = 0; i < m->group_count; i++) {
@@ -278,8 +267,7 @@ static void wrong_always(struct rt *rt)
 	assert_int_equal(bc_blob_cached_bytes(f.b), 0);
 	atomic_store(&f.source->wrong_count, 0);
 	expect_all(rt, &f, 60000);
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void what_stays_wrong_is_an_error_and_never_cached(void **state)
@@ -296,16 +284,14 @@ static void source_fails(struct rt *rt)
 	uint8_t buf[100];
 	size_t i;
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	for (i = 0; i < ARRAY_LEN(codes); i++) {
 		atomic_store(&f.source->fail_code, codes[i][0]);
 		atomic_store(&f.source->fail_count, 1);
 		assert_int_equal(read_at(rt, f.b, 0, buf, 100), codes[i][1]);
 	}
 	expect_all(rt, &f, 60000);
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void errors_of_the_source_end_the_read_and_no_later_one(void **state)
@@ -326,8 +312,7 @@ static void no_source(struct rt *rt)
 	struct fixture f;
 	uint8_t buf[100];
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	assert_int_equal(read_at(rt, f.b, 0, buf, 100), 0);
 	fixture_close(&f);
 	assert_int_equal(bc_store_open(f.dir, &f.store, NULL), 0);
@@ -338,8 +323,7 @@ static void no_source(struct rt *rt)
 	assert_int_equal(read_at(rt, f.b, 0, buf, 100), 0);
 	assert_memory_equal(buf, f.device, 100);
 	assert_int_equal(read_at(rt, f.b, last_chunk(f.b), buf, 100), -EIO);
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void without_a_source_only_cached_bytes_are_read(void **state)
@@ -383,8 +367,7 @@ static void cancel(struct rt *rt)
 	struct fixture f;
 	uint8_t buf[100];
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	atomic_store(&f.source->hold, true);
 	c.f = &f;
 	c.r = (struct bc_read){
@@ -397,8 +380,7 @@ static void cancel(struct rt *rt)
 	assert_int_equal(read_at(rt, f.b, 0, buf, 100), 0);
 	assert_memory_equal(buf, f.device, 100);
 	assert_int_equal(atomic_load(&f.source->fetches), 1);
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void a_cancelled_read_ends_and_its_flight_still_fills_the_cache(
@@ -412,8 +394,7 @@ static void promote(struct rt *rt)
 	struct bg pre, demand;
 	struct fixture f;
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	atomic_store(&f.source->hold, true);
 	bg_post(rt, &pre, f.b, RT_PREFETCH, false, 0);
 	while (fake_held(f.source) == 0)
@@ -429,8 +410,7 @@ static void promote(struct rt *rt)
 	assert_int_equal(atomic_load(&pre.result), 0);
 	assert_memory_equal(demand.buf, f.device, 100);
 	assert_int_equal(atomic_load(&f.source->fetches), 1);
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void a_demand_that_joins_a_prefetch_promotes_it(void **state)
@@ -444,8 +424,7 @@ static void close_early(struct rt *rt)
 	struct fixture f;
 	struct bg g;
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	f.source->destroyed = &destroyed;
 	atomic_store(&f.source->hold, true);
 	bg_post(rt, &g, f.b, RT_DEMAND, true, 0);
@@ -471,8 +450,7 @@ static void one_at_a_time(struct rt *rt)
 	f.store->budget.limit = 1;
 	run_readers(rt, &f, 32, 5000);
 	assert_int_equal(atomic_load(&f.source->fetched), f.blob.len);
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void with_memory_for_one_flight_all_get_their_turn(void **state)

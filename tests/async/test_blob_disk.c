@@ -31,8 +31,7 @@ static void gaps(struct rt *rt)
 	const struct bc_chunk *c;
 	int fd;
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	expect_all(rt, &f, 50000);
 	wait_cached(f.b, total(f.b));
 	c = &bc_blob_map(f.b)->chunks[0];
@@ -42,8 +41,7 @@ static void gaps(struct rt *rt)
 	(void)close(fd);
 	assert_int_equal(read_at(rt, f.b, c->dev_off, got, 4096), 0);
 	assert_memory_equal(got, f.device + c->dev_off, 4096);
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void what_no_chunk_covers_is_zeros_whatever_the_file_holds(void **state)
@@ -58,8 +56,7 @@ static void truncated(struct rt *rt)
 	struct fixture f;
 	char path[512];
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	expect_all(rt, &f, 50000);
 	wait_cached(f.b, total(f.b));
 	assert_int_equal(truncate(fixture_path(&f, "data", path), 5000), 0);
@@ -68,8 +65,7 @@ static void truncated(struct rt *rt)
 	wait_cached(f.b, total(f.b));
 	expect_all(rt, &f, 3000);
 	assert_true(atomic_load(&f.source->fetched) <= 2 * f.blob.len);
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void a_cache_file_cut_short_under_us_is_fetched_again(void **state)
@@ -84,8 +80,7 @@ static void truncated_half(struct rt *rt)
 	char path[512];
 	size_t half;
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	half = f.device_len / 2;
 	buf = mem_alloc(f.device_len);
 	assert_non_null(buf);
@@ -98,8 +93,7 @@ static void truncated_half(struct rt *rt)
 	assert_memory_equal(buf, f.device + half, f.device_len - half);
 	expect_all(rt, &f, 20000);
 	mem_free(buf);
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void a_store_behind_the_end_of_a_cut_file_hides_no_hole(void **state)
@@ -112,8 +106,7 @@ static void bits_cut(struct rt *rt)
 	struct fixture f;
 	char path[512];
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	expect_all(rt, &f, 50000);
 	wait_cached(f.b, total(f.b));
 	assert_int_equal(truncate(fixture_path(&f, "ready", path), 0), 0);
@@ -123,8 +116,7 @@ static void bits_cut(struct rt *rt)
 	fixture_open(&f, rt);
 	expect_all(rt, &f, 9000);
 	wait_cached(f.b, total(f.b));
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void a_ready_file_cut_short_under_us_ends_caching_only(void **state)
@@ -308,16 +300,14 @@ static bool with_fault(const struct rt_fault *fault)
 	struct fixture f;
 	bool was_hit;
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	expect_all(rt, &f, 30000);
 	expect_all(rt, &f, 200000);
 	fixture_close(&f);
 	was_hit = atomic_load(&p.hits) > 0;
 	fixture_open(&f, rt);
 	expect_all(rt, &f, 50000);
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 	engine_stop(rt);
 	return was_hit;
 }
@@ -409,8 +399,7 @@ static void eviction(struct rt *rt)
 	struct fixture f;
 	unsigned long i, rounds = soak_count(10);
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	ev.f = &f;
 	ev.map = fixture_map(&f);
 	assert_int_equal(
@@ -429,8 +418,7 @@ static void eviction(struct rt *rt)
 	expect_all(rt, &f, 10000);
 	bc_cachefile_close(&ev.file);
 	bc_map_close(&ev.map);
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void readers_never_see_what_was_evicted_under_them(void **state)
@@ -448,8 +436,7 @@ static void becomes_durable(struct rt *rt)
 	char path[512];
 	struct buf b;
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	expect_all(rt, &f, 60000);
 	wait_cached(f.b, total(f.b));
 	map = fixture_map(&f);
@@ -466,8 +453,7 @@ static void becomes_durable(struct rt *rt)
 	}
 	buf_fini(&b);
 	bc_map_close(&map);
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void what_is_ready_becomes_durable_by_itself(void **state)

@@ -22,8 +22,7 @@ static void crowded(struct rt *rt)
 	struct fixture f;
 	struct bg *g;
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	f.b->limits = bc_plan_local; /* each read a run of its own */
 	m = bc_blob_map(f.b);
 	g = mem_calloc(m->group_count, sizeof(*g));
@@ -50,8 +49,7 @@ static void crowded(struct rt *rt)
 	}
 	assert_true(refused > 0);
 	mem_free(g);
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void a_full_channel_refuses_prefetch_and_never_demand(void **state)
@@ -160,8 +158,7 @@ static void tiny_groups(struct rt *rt)
 	wait_cached(f.b, TINY_GROUPS);
 	expect_all(rt, &f, r.len);
 	mem_free(r.buf);
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void a_read_of_very_many_groups_takes_some_at_a_time(void **state)

@@ -391,8 +391,7 @@ static void under_a_limit(struct rt *rt)
 	uint64_t limit, usage, empty;
 	struct fixture f;
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	assert_int_equal(bc_store_usage(f.store, &empty, NULL), 0);
 	limit = empty + 400000;
 	assert_int_equal(bc_store_set_limit(f.store, limit, NULL), 0);
@@ -406,8 +405,7 @@ static void under_a_limit(struct rt *rt)
 	assert_true(usage < limit + 100000);
 	assert_true(bc_blob_cached_bytes(f.b) > 0);
 	assert_true(bc_blob_cached_bytes(f.b) < total(f.b));
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void the_cache_stays_below_its_limit(void **state)
@@ -447,8 +445,7 @@ static void raced(struct rt *rt)
 	pid_t pid;
 	int status;
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	for (round = 1; clock_ms() < end; round++) {
 		pid = fork();
 		assert_true(pid >= 0);
@@ -461,8 +458,7 @@ static void raced(struct rt *rt)
 		assert_true(WIFSIGNALED(status));
 		expect_all(rt, &f, 4096);
 	}
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void readers_see_the_truth_while_another_process_evicts(void **state)

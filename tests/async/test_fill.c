@@ -61,8 +61,7 @@ static void only_wanted(struct rt *rt)
 	struct fixture f;
 	unsigned i;
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	for (i = 10; i < 90; i += 7)
 		wanted[i / 64] |= UINT64_C(1) << i % 64;
 	one = (struct bc_fill_blob){f.b, wanted};
@@ -78,8 +77,7 @@ static void only_wanted(struct rt *rt)
 	assert_int_equal(fill.bytes_total, want);
 	/* their groups came, and no more */
 	assert_true(bc_blob_cached_bytes(f.b) < total(f.b) / 2);
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void what_nobody_wants_is_left_out(void **state)
@@ -91,16 +89,14 @@ static void broken(struct rt *rt)
 {
 	struct fixture f;
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	atomic_store(&f.source->fail_code, -EIO);
 	atomic_store(&f.source->fail_count, 1);
 	f.b->limits.max_groups = 1;
 	assert_int_equal(fill(rt, &f, RT_DEMAND), -EIO);
 	assert_true(bc_blob_cached_bytes(f.b) > total(f.b) / 2);
 	assert_int_equal(fill(rt, &f, RT_DEMAND), 0);
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void one_bad_range_does_not_keep_the_others_away(void **state)
@@ -184,8 +180,7 @@ static void paced(struct rt *rt)
 	struct fixture f;
 	uint64_t start;
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	one = (struct bc_fill_blob){.blob = f.b};
 	fill = (struct bc_fill){.rt = rt,
 		.blobs = &one,
@@ -196,8 +191,7 @@ static void paced(struct rt *rt)
 	assert_int_equal(bc_fill_run(&fill), 0);
 	/* half a second's worth, of which the last range comes at once */
 	assert_true(clock_ms() - start >= 150);
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void it_is_no_faster_than_it_may_be(void **state)
@@ -209,15 +203,13 @@ static void kept_nowhere(struct rt *rt)
 {
 	struct fixture f;
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	/* as on a read-only disk */
 	f.b->file.read_only = true;
 	assert_int_equal(fill(rt, &f, RT_DEMAND), -ENOSPC);
 	f.b->file.read_only = false;
 	assert_int_equal(fill(rt, &f, RT_DEMAND), 0);
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void what_the_cache_does_not_keep_is_told(void **state)

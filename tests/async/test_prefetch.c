@@ -36,6 +36,19 @@ static void queue_open(struct queue *q, struct rt *rt, uint64_t rate)
 	assert_int_equal(bc_prefetch_create(&o, &q->p), 0);
 }
 
+static void start(struct fixture *f, struct queue *q, struct rt *rt)
+{
+	fixture_start(f, rt);
+	queue_open(q, rt, 0);
+}
+
+static void stop(struct fixture *f, struct queue *q)
+{
+	bc_blob_stop(f->b);
+	bc_prefetch_destroy(q->p);
+	fixture_end(f);
+}
+
 static void queue_add(
 	struct queue *q, struct fixture *f, uint32_t group, uint32_t count)
 {
@@ -66,9 +79,7 @@ static void some(struct rt *rt)
 	struct queue q;
 	uint32_t i;
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
-	queue_open(&q, rt, 0);
+	start(&f, &q, rt);
 	queue_add(&q, &f, 30, 3);
 	queue_add(&q, &f, 2, 1);
 	queue_add(&q, &f, 31, 4); /* again, and more */
@@ -87,10 +98,7 @@ static void some(struct rt *rt)
 	wait_dry(&q);
 	expect_all(rt, &f, 50000);
 	assert_int_equal(atomic_load(&f.source->fetches), i);
-	bc_blob_stop(f.b);
-	bc_prefetch_destroy(q.p);
-	fixture_close(&f);
-	fixture_fini(&f);
+	stop(&f, &q);
 }
 
 static void what_is_queued_comes_and_nothing_else(void **state)
@@ -105,9 +113,7 @@ static void few(struct rt *rt)
 	struct queue q;
 	uint32_t i;
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
-	queue_open(&q, rt, 0);
+	start(&f, &q, rt);
 	/* backwards: neighbours share a range all the same */
 	for (i = 0; i < FIXTURE_GROUPS; i++)
 		items[i] = (struct bc_prefetch_item){
@@ -115,10 +121,7 @@ static void few(struct rt *rt)
 	assert_int_equal(bc_prefetch_add(q.p, items, FIXTURE_GROUPS), 0);
 	wait_cached(f.b, total(f.b));
 	assert_int_equal(atomic_load(&f.source->fetches), 1);
-	bc_blob_stop(f.b);
-	bc_prefetch_destroy(q.p);
-	fixture_close(&f);
-	fixture_fini(&f);
+	stop(&f, &q);
 }
 
 static void neighbours_share_a_range_in_whatever_order_they_are_wanted(
@@ -133,10 +136,8 @@ static void overtaken(struct rt *rt)
 	struct queue q;
 	struct bg g;
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	start(&f, &q, rt);
 	atomic_store(&f.source->hold, true);
-	queue_open(&q, rt, 0);
 	queue_add(&q, &f, 0, 8);
 	while (fake_held(f.source) == 0)
 		sched_yield();
@@ -151,10 +152,7 @@ static void overtaken(struct rt *rt)
 	assert_int_equal(atomic_load(&g.result), 0);
 	assert_memory_equal(g.buf, f.device, sizeof(g.buf));
 	wait_dry(&q);
-	bc_blob_stop(f.b);
-	bc_prefetch_destroy(q.p);
-	fixture_close(&f);
-	fixture_fini(&f);
+	stop(&f, &q);
 }
 
 static void a_demand_read_joins_and_promotes(void **state)
@@ -168,11 +166,9 @@ static void broken(struct rt *rt)
 	struct fixture f;
 	struct queue q;
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	start(&f, &q, rt);
 	atomic_store(&f.source->fail_code, -EIO);
 	atomic_store(&f.source->fail_count, 1000000);
-	queue_open(&q, rt, 0);
 	do {
 		queue_add(&q, &f, 0, FIXTURE_GROUPS);
 		wait_dry(&q);
@@ -182,10 +178,7 @@ static void broken(struct rt *rt)
 	assert_int_equal(bc_blob_cached_bytes(f.b), 0);
 	atomic_store(&f.source->fail_count, 0);
 	expect_all(rt, &f, 50000);
-	bc_blob_stop(f.b);
-	bc_prefetch_destroy(q.p);
-	fixture_close(&f);
-	fixture_fini(&f);
+	stop(&f, &q);
 }
 
 static void failures_end_it_and_readers_try_themselves(void **state)
@@ -198,18 +191,15 @@ static void ended(struct rt *rt)
 	struct fixture f;
 	struct queue q;
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	start(&f, &q, rt);
 	atomic_store(&f.source->hold, true);
-	queue_open(&q, rt, 0);
 	queue_add(&q, &f, 0, FIXTURE_GROUPS);
 	while (fake_held(f.source) == 0)
 		sched_yield();
 	bc_blob_stop(f.b);
 	bc_prefetch_destroy(q.p);
 	assert_int_equal(atomic_load(&q.dry), 0);
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void it_ends_while_a_server_is_silent(void **state)
@@ -223,8 +213,7 @@ static void slow(struct rt *rt)
 	struct fixture f;
 	struct queue q;
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	/* a second's worth is less than the blob: it has to wait */
 	queue_open(&q, rt, 100);
 	queue_add(&q, &f, 0, 1);
@@ -234,10 +223,7 @@ static void slow(struct rt *rt)
 		bc_prefetch_stats(q.p, &s);
 	} while (s.waits == 0);
 	assert_true(s.ranges <= 1);
-	bc_blob_stop(f.b);
-	bc_prefetch_destroy(q.p);
-	fixture_close(&f);
-	fixture_fini(&f);
+	stop(&f, &q);
 }
 
 static void a_rate_holds_it_up(void **state)
@@ -256,8 +242,7 @@ static void traced(struct rt *rt)
 	uint64_t off;
 	uint32_t n;
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	assert_int_equal(bc_trace_create(&t), 0);
 	assert_int_equal(bc_trace_add_blob(t, &f.digest, &f.b->map.id, &n), 0);
 	assert_int_equal(bc_blob_set_trace(f.b, t, n), 0);
@@ -277,8 +262,7 @@ static void traced(struct rt *rt)
 	bc_record_fini(&r);
 	assert_int_equal(bc_blob_set_trace(f.b, NULL, 0), 0);
 	bc_trace_destroy(t);
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void first_touches_are_noted_in_their_order(void **state)
@@ -295,8 +279,7 @@ static void ahead(struct rt *rt)
 	uint8_t buf[4096];
 	uint32_t last;
 
-	fixture_init(&f);
-	fixture_open(&f, rt);
+	fixture_start(&f, rt);
 	f.b->limits.around = 4096; /* what is taken along is not meant */
 	assert_int_equal(bc_blob_set_ahead(f.b, NULL, NULL), 0);
 	for (at = 0; at < 5 * sizeof(buf); at += sizeof(buf))
@@ -307,8 +290,7 @@ static void ahead(struct rt *rt)
 	while (!bc_cachefile_is_ready(&f.b->file, 0, last))
 		sched_yield();
 	expect_all(rt, &f, 50000);
-	fixture_close(&f);
-	fixture_fini(&f);
+	fixture_end(&f);
 }
 
 static void what_a_reader_will_want_is_there_before_him(void **state)

@@ -169,6 +169,18 @@ static inline void fixture_fini(struct fixture *f)
 	mem_free(f->device);
 }
 
+static inline void fixture_start(struct fixture *f, struct rt *rt)
+{
+	fixture_init(f);
+	fixture_open(f, rt);
+}
+
+static inline void fixture_end(struct fixture *f)
+{
+	fixture_close(f);
+	fixture_fini(f);
+}
+
 /* "<cache>/blobs/<algo>/<hex>/<map id>/<name>"; ret holds 512 bytes. */
 static inline char *fixture_path(
 	const struct fixture *f, const char *name, char *ret)
