@@ -3,11 +3,9 @@
  * loader/index from files: every hostile sample gives the error that its name
  * states, on opening, on walking or on merging.
  */
-#include <dirent.h>
 #include <fcntl.h>
-#include <stdlib.h>
-#include <unistd.h>
 
+#include "tests/lib/hostile.h"
 #include "tests/lib/layers.h"
 
 /* Open, walk, and take over into a tree as an image's only layer. */
@@ -34,31 +32,16 @@ static int use(int dirfd, const char *name, struct err *e)
 	return r;
 }
 
+static void try_index(void *arg, int dir, const char *name)
+{
+	struct err e = {0};
+
+	hostile_judge(name, use(dir, name, &e), e.text);
+}
+
 static void samples_give_the_error_that_they_are_named_after(void **state)
 {
-	const struct dirent *d;
-	struct err e = {0};
-	char path[4096];
-	int count = 0, r;
-	DIR *dir;
-
-	(void)snprintf(path, sizeof(path), "%s/tests/samples/hostile/index",
-		getenv("SLUICE_SOURCE_ROOT"));
-	dir = opendir(path);
-	assert_non_null(dir);
-	while ((d = readdir(dir)) != NULL) {
-		if (d->d_name[0] == '.')
-			continue;
-		e.text[0] = '\0';
-		r = use(dirfd(dir), d->d_name, &e);
-		if (r != (strstr(d->d_name, ".EPROTO.") ? -EPROTO : 0))
-			fail_msg("%s: %d %s", d->d_name, r, e.text);
-		if (r < 0)
-			assert_true(e.text[0] != '\0');
-		count++;
-	}
-	assert_int_equal(closedir(dir), 0);
-	assert_true(count > 40);
+	hostile_files("index", 40, try_index, NULL);
 }
 
 static void what_is_no_index_is_told(void **state)

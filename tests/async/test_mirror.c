@@ -4,9 +4,8 @@
  * happens when they die, lie, or have nothing. Both the mirror and the registry
  * are fault servers; what they were asked is in their logs.
  */
-#include <dirent.h>
-
 #include "blobcache/toml.h"
+#include "tests/lib/hostile.h"
 #include "tests/lib/registry_client.h"
 
 static struct server mirror, origin;
@@ -267,35 +266,19 @@ static void files_are_read_in_order(void **state)
 	assert_int_equal(setenv("CONTAINERS_REGISTRIES_CONF", path, 1), 0);
 }
 
-/* The name of a sample says what is to come of it. */
+static void try_toml(void *arg, const char *name, struct buf *b)
+{
+	json_t *j = NULL;
+	struct err e = {0};
+
+	hostile_judge(
+		name, bc_toml_parse((char *)b->data, b->len, &j, &e), e.text);
+	json_decref(j);
+}
+
 static void samples_are_judged_as_their_names_say(void **state)
 {
-	const struct dirent *de;
-	unsigned seen = 0;
-	DIR *d = opendir(source_path("tests/samples/hostile/toml"));
-
-	assert_non_null(d);
-	while ((de = readdir(d))) {
-		json_t *j = NULL;
-		struct buf b;
-		int rc, want;
-
-		if (de->d_name[0] == '.')
-			continue;
-		want = strstr(de->d_name, ".ok.")      ? 0
-		       : strstr(de->d_name, ".E2BIG.") ? -E2BIG
-		                                       : -EPROTO;
-		buf_init(&b, 0);
-		assert_int_equal(buf_read_file(&b, dirfd(d), de->d_name), 0);
-		rc = bc_toml_parse((char *)b.data, b.len, &j, NULL);
-		if (rc != want)
-			fail_msg("%s: %d", de->d_name, rc);
-		json_decref(j);
-		buf_fini(&b);
-		seen++;
-	}
-	(void)closedir(d);
-	assert_true(seen > 15);
+	hostile_each("toml", 16, try_toml, NULL);
 }
 
 int main(void)

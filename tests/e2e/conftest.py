@@ -104,6 +104,16 @@ def samples(registry):
     return refs
 
 
+@pytest.fixture(name="own")
+def own_registry(samples, tmp_path):
+    """A registry that a test may stop; .ref is the edge image in it."""
+    with tools.Registry(tmp_path / "own") as r:
+        r.ref = f"{r.host}/x/y:1"
+        tools.skopeo_copy(f"docker://{samples['edge-zstdchunked']}", f"docker://{r.ref}")
+        yield r
+    shutil.rmtree(r.folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def busybox_image(registry, edge_busybox, tmp_path_factory):
     """A root that container engines accept: busybox and empty directories, as
@@ -121,9 +131,7 @@ def busybox_image(registry, edge_busybox, tmp_path_factory):
     trim(folder / "layer.tar")
     Layout(folder / "oci").add_image("1", [folder / "layer.tar"])
     ref = f"{registry.host}/busybox:1"
-    subprocess.run(["skopeo", "--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false",
-                    "--dest-compress", "--dest-compress-format", "zstd:chunked",
-                    f"oci:{folder}/oci:1", f"docker://{ref}"], check=True)
+    tools.push_chunked(folder / "oci", ref)
     return ref
 
 

@@ -2,7 +2,6 @@
 import glob
 import http.server
 import os
-import shutil
 import subprocess
 import threading
 
@@ -43,15 +42,12 @@ def test_killed_daemon_loses_nothing(samples, cache, mnt):
     tools.umount(mnt)
 
 
-def test_registry_gone_the_last_digest_counts(samples, cache, mnt, tmp_path):
-    with tools.Registry(tmp_path / "own") as own:
-        ref = f"{own.host}/x/y:1"
-        tools.skopeo_copy(f"docker://{samples['edge-zstdchunked']}", f"docker://{ref}",
-                          "--src-tls-verify=false")
-        tools.mount(cache, ref, mnt)
-        before = trees.scan(mnt)
-        tools.umount(mnt)
-    p = tools.mount(cache, ref, mnt)
+def test_registry_gone_the_last_digest_counts(own, cache, mnt):
+    tools.mount(cache, own.ref, mnt)
+    before = trees.scan(mnt)
+    tools.umount(mnt)
+    own.stop()
+    p = tools.mount(cache, own.ref, mnt)
     assert len(p.stderr.strip().splitlines()) == 1 and "warning" in p.stderr
     assert trees.differences(trees.scan(mnt), before) == []
     tools.umount(mnt)
@@ -72,19 +68,16 @@ class PromisesOnly(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_a_digest_without_its_manifest_is_not_remembered(samples, cache, mnt, tmp_path):
-    with tools.Registry(tmp_path / "own") as own:
-        ref = f"{own.host}/x/y:1"
-        tools.skopeo_copy(f"docker://{samples['edge-zstdchunked']}", f"docker://{ref}",
-                          "--src-tls-verify=false")
-        tools.mount(cache, ref, mnt)
-        tools.umount(mnt)
+def test_a_digest_without_its_manifest_is_not_remembered(own, cache, mnt):
+    tools.mount(cache, own.ref, mnt)
+    tools.umount(mnt)
+    own.stop()
     with http.server.ThreadingHTTPServer(("127.0.0.1", own.port), PromisesOnly) as fake:
         threading.Thread(target=fake.serve_forever, daemon=True).start()
-        p = tools.sluice("mount", "--cache", cache, "--plain-http", ref, mnt, check=False)
+        p = tools.sluice("mount", "--cache", cache, "--plain-http", own.ref, mnt, check=False)
         tools.one_sentence(p, 3)
         fake.shutdown()
-    tools.mount(cache, ref, mnt)
+    tools.mount(cache, own.ref, mnt)
     assert os.listdir(mnt)
     tools.umount(mnt)
 
@@ -133,30 +126,24 @@ def test_full_disk_loses_only_the_caching(samples, mnt, tmp_path):
         subprocess.run(["umount", "-l", small], check=False)
 
 
-def test_wrong_bytes_from_the_server_never_arrive(samples, edge_truth, cache, mnt, tmp_path):
-    folder = tmp_path / "own"
-    with tools.Registry(folder) as own:
-        ref = f"{own.host}/x/y:1"
-        tools.skopeo_copy(f"docker://{samples['edge-zstdchunked']}", f"docker://{ref}",
-                          "--src-tls-verify=false")
-        tools.mount(cache, ref, mnt)
-        biggest = max(glob.glob(f"{folder}/data/docker/registry/v2/blobs/sha256/*/*/data"),
-                      key=os.path.getsize)
-        data = bytearray(open(biggest, "rb").read())
-        # Everything but the table at the end, whose bytes were verified already.
-        for i in range(0, len(data) * 3 // 4, 16):
-            data[i] ^= 0x55
-        open(biggest, "wb").write(data)
-        names = [n for n, e in trees.with_toc_names(edge_truth).items() if "sha256" in e]
-        failed = 0
-        for name in names[::20] + [b"edge/text8m"]:
-            try:
-                got = trees.digest(os.path.join(os.fsencode(mnt), name))
-            except OSError:
-                failed += 1
-            else:
-                assert got == trees.with_toc_names(edge_truth)[name]["sha256"]
-        assert failed > 0
-        assert tools.status(mnt)["verify_failures"] > 0
-        tools.umount(mnt)
-    shutil.rmtree(folder, ignore_errors=True)
+def test_wrong_bytes_from_the_server_never_arrive(own, edge_truth, cache, mnt):
+    tools.mount(cache, own.ref, mnt)
+    biggest = max(glob.glob(f"{own.folder}/data/docker/registry/v2/blobs/sha256/*/*/data"),
+                  key=os.path.getsize)
+    data = bytearray(open(biggest, "rb").read())
+    # Everything but the table at the end, whose bytes were verified already.
+    for i in range(0, len(data) * 3 // 4, 16):
+        data[i] ^= 0x55
+    open(biggest, "wb").write(data)
+    names = [n for n, e in trees.with_toc_names(edge_truth).items() if "sha256" in e]
+    failed = 0
+    for name in names[::20] + [b"edge/text8m"]:
+        try:
+            got = trees.digest(os.path.join(os.fsencode(mnt), name))
+        except OSError:
+            failed += 1
+        else:
+            assert got == trees.with_toc_names(edge_truth)[name]["sha256"]
+    assert failed > 0
+    assert tools.status(mnt)["verify_failures"] > 0
+    tools.umount(mnt)

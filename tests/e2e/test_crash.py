@@ -106,7 +106,7 @@ def test_killed_at_random_moments_the_cache_tells_the_truth(samples, edge_truth,
 
 
 @pytest.mark.parametrize("kill", [False, True])
-def test_registry_restarted_under_load(kill, samples, edge_truth, cache, mnt, tmp_path):
+def test_registry_restarted_under_load(kill, own, edge_truth, cache, mnt):
     rng = random.Random(7)
     names = regular(edge_truth)
     wrong = []
@@ -117,30 +117,26 @@ def test_registry_restarted_under_load(kill, samples, edge_truth, cache, mnt, tm
             if got != edge_truth[n]["sha256"]:
                 wrong.append(n)
 
-    with tools.Registry(tmp_path / "own") as own:
-        ref = f"{own.host}/x/y:1"
-        tools.skopeo_copy(f"docker://{samples['edge-zstdchunked']}", f"docker://{ref}",
-                          "--src-tls-verify=false")
-        tools.mount(cache, ref, mnt, "--prefetch", "none")
-        readers = [threading.Thread(target=read_all, args=(rng.sample(names, len(names)),))
-                   for _ in range(8)]
-        if kill:
-            own.stop()
-        for t in readers:
-            t.start()
-        for _ in range(5):
-            time.sleep(rng.random() * 0.2)
-            if own.process and kill:
-                own.process.kill()
-                own.process.wait()
-                own.process = None
-            own.stop()
-            time.sleep(rng.random() * 0.5)
-            own.start()
-        for t in readers:
-            t.join(90)
-            assert not t.is_alive(), "a read hangs though the registry is back"
-        assert not wrong
-        assert tools.status(mnt)["read_errors"] == 0
-        tools.umount(mnt)
+    tools.mount(cache, own.ref, mnt, "--prefetch", "none")
+    readers = [threading.Thread(target=read_all, args=(rng.sample(names, len(names)),))
+               for _ in range(8)]
+    if kill:
+        own.stop()
+    for t in readers:
+        t.start()
+    for _ in range(5):
+        time.sleep(rng.random() * 0.2)
+        if own.process and kill:
+            own.process.kill()
+            own.process.wait()
+            own.process = None
+        own.stop()
+        time.sleep(rng.random() * 0.5)
+        own.start()
+    for t in readers:
+        t.join(90)
+        assert not t.is_alive(), "a read hangs though the registry is back"
+    assert not wrong
+    assert tools.status(mnt)["read_errors"] == 0
+    tools.umount(mnt)
     check_cache(cache)

@@ -69,7 +69,7 @@ def test_refused_names_the_auth_files(cache, mnt, tmp_path, samples):
     with tools.Registry(tmp_path / "r", htpasswd=line) as r:
         ref = f"{r.host}/x/y:1"
         tools.skopeo_copy(f"docker://{samples['edge-zstdchunked']}", f"docker://{ref}",
-                          "--src-tls-verify=false", "--dest-creds", "user:secret")
+                          "--dest-creds", "user:secret")
         said = fails(4, "mount", "--cache", cache, ref, mnt)
         assert "auth.json" in said
         auth.write_text('{"auths": {"%s": {"auth": "dXNlcjp3cm9uZw=="}}}' % r.host)

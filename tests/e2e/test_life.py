@@ -1,7 +1,6 @@
 """Mounting and unmounting as people and machines do it."""
 import errno
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -145,13 +144,8 @@ def test_writes_are_refused_as_read_only(mounted):
         assert e.value.errno == 30
 
 
-def test_signal_while_reads_wait_gives_eio(samples, cache, mnt, tmp_path, driver):
-    own = tools.Registry(tmp_path / "own")
-    own.start()
-    ref = f"{own.host}/x/y:1"
-    tools.skopeo_copy(f"docker://{samples['edge-zstdchunked']}", f"docker://{ref}",
-                      "--src-tls-verify=false")
-    tools.mount(cache, ref, mnt)
+def test_signal_while_reads_wait_gives_eio(own, cache, mnt, driver):
+    tools.mount(cache, own.ref, mnt)
     os.kill(own.process.pid, signal.SIGSTOP)
     try:
         path = mnt / "edge" / "text8m"
@@ -166,16 +160,10 @@ def test_signal_while_reads_wait_gives_eio(samples, cache, mnt, tmp_path, driver
         assert not os.path.ismount(mnt)
     finally:
         os.kill(own.process.pid, signal.SIGCONT)
-        own.stop()
 
 
-def test_blocked_reader_can_be_killed(samples, cache, mnt, tmp_path, driver):
-    own = tools.Registry(tmp_path / "own")
-    own.start()
-    ref = f"{own.host}/x/y:1"
-    tools.skopeo_copy(f"docker://{samples['edge-zstdchunked']}", f"docker://{ref}",
-                      "--src-tls-verify=false")
-    tools.mount(cache, ref, mnt)
+def test_blocked_reader_can_be_killed(own, cache, mnt, driver):
+    tools.mount(cache, own.ref, mnt)
     path = mnt / "edge" / "text8m"
     assert path.stat().st_size > 1 << 20
     own.stop()
@@ -188,6 +176,4 @@ def test_blocked_reader_can_be_killed(samples, cache, mnt, tmp_path, driver):
     own.start()
     assert subprocess.run(["cat", path], stdout=subprocess.DEVNULL, check=False,
                           timeout=60).returncode == 0
-    own.stop()
-    shutil.rmtree(own.folder, ignore_errors=True)
     tools.umount(mnt)

@@ -21,16 +21,6 @@ NGINX_SITE = """
 """
 
 
-@pytest.fixture(name="own")
-def own_registry(samples, tmp_path):
-    """A registry that a test may stop."""
-    with tools.Registry(tmp_path / "own") as r:
-        r.ref = f"{r.host}/x/y:1"
-        tools.skopeo_copy(f"docker://{samples['edge-zstdchunked']}", f"docker://{r.ref}",
-                          "--src-tls-verify=false")
-        yield r
-
-
 @pytest.fixture(name="conf")
 def conf_file(tmp_path):
     """Writes registries.conf; gives the environment that names it."""

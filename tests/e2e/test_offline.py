@@ -10,16 +10,6 @@ import tools
 FILE = "edge/text8m"
 
 
-@pytest.fixture(name="own")
-def own_registry(samples, tmp_path):
-    """A registry that a test may stop."""
-    with tools.Registry(tmp_path / "own") as r:
-        r.ref = f"{r.host}/x/y:1"
-        tools.skopeo_copy(f"docker://{samples['edge-zstdchunked']}", f"docker://{r.ref}",
-                          "--src-tls-verify=false")
-        yield r
-
-
 def cat(path):
     return subprocess.run(["cat", path], stdout=subprocess.DEVNULL, check=False,
                           stderr=subprocess.PIPE, text=True, timeout=60)

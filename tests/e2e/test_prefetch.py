@@ -4,7 +4,6 @@ import io
 import os
 import random
 import shutil
-import subprocess
 import tarfile
 import time
 
@@ -161,9 +160,7 @@ def big_image(registry, tmp_path_factory):
     trim(folder / "layer.tar")
     Layout(folder / "oci").add_image("1", [folder / "layer.tar"])
     ref = f"{registry.host}/big:1"
-    subprocess.run(["skopeo", "--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false",
-                    "--dest-compress", "--dest-compress-format", "zstd:chunked",
-                    f"oci:{folder}/oci:1", f"docker://{ref}"], check=True)
+    tools.push_chunked(folder / "oci", ref)
     return ref
 
 

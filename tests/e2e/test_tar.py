@@ -174,7 +174,7 @@ def test_other_image_finds_the_layer_known(plain, samples, cache, mnt, registry)
     tools.mount(cache, plain["gzip"], mnt)
     tools.umount(mnt)
     other = f"{registry.host}/edge/again:1"
-    tools.skopeo_copy(f"docker://{plain['gzip']}", f"docker://{other}", "--src-tls-verify=false")
+    tools.skopeo_copy(f"docker://{plain['gzip']}", f"docker://{other}")
     for record in glob.glob(f"{cache}/images/*/*/image.json"):
         os.unlink(record)
     p = tools.mount(cache, other, mnt)

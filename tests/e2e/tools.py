@@ -141,7 +141,14 @@ def skopeo_copy(src, dst, *args):
     if src.startswith("oci:"):
         src = "oci:" + layout_ref(src[4:])
     subprocess.run(["skopeo", "--insecure-policy", "copy", "--quiet", "--preserve-digests",
-                    "--dest-tls-verify=false", *args, src, dst], check=True)
+                    "--src-tls-verify=false", "--dest-tls-verify=false", *args, src, dst], check=True)
+
+
+def push_chunked(layout, ref):
+    """Push the image "1" of a layout; skopeo makes its layers zstd:chunked."""
+    subprocess.run(["skopeo", "--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false",
+                    "--dest-compress", "--dest-compress-format", "zstd:chunked",
+                    f"oci:{layout}:1", f"docker://{ref}"], check=True)
 
 
 def sluice(*args, check=True, env=None, **kw):

@@ -159,24 +159,24 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(BODY[:n])
         self.wfile.flush()
         if what == "whole-stall":
-            self.connection.settimeout(60)
-            try:
-                self.connection.recv(1)
-            except OSError:
-                pass
+            self.hang()
         self.close_connection = True
         self.connection.shutdown(socket.SHUT_RDWR)
+
+    def hang(self):
+        """Until the client goes, or a minute."""
+        self.connection.settimeout(60)
+        try:
+            self.connection.recv(1)
+        except OSError:
+            pass
 
     def do_stall(self, n, k):
         if not first(self.path, int(k)):
             return self.ok()
         self.wfile.write(self.begin_range()[:int(n)])
         self.wfile.flush()
-        self.connection.settimeout(60)
-        try:
-            self.connection.recv(1)
-        except OSError:
-            pass
+        self.hang()
         self.close_connection = True
 
     def do_loris(self):

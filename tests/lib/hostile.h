@@ -24,7 +24,12 @@ static inline int hostile_code(const char *name)
 		const char *word;
 		int code;
 	} codes[] = {{".ok", 0}, {".EPROTO", -EPROTO}, {".E2BIG", -E2BIG},
-		{".EBADMSG", -EBADMSG}, {".EOPNOTSUPP", -EOPNOTSUPP}};
+		{".EBADMSG", -EBADMSG}, {".EOPNOTSUPP", -EOPNOTSUPP},
+		{".EINVAL", -EINVAL}, {".EIO", -EIO}, {".ENOSYS", -ENOSYS},
+		{".ENAMETOOLONG", -ENAMETOOLONG}, {".ESTALE", -ESTALE},
+		{".ENOTDIR", -ENOTDIR}, {".EISDIR", -EISDIR},
+		{".EROFS", -EROFS}, {".ERANGE", -ERANGE},
+		{".ENODATA", -ENODATA}};
 
 	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++)
 		if (strstr(name, codes[i].word))
@@ -43,14 +48,13 @@ static inline void hostile_judge(const char *name, int r, const char *sentence)
 }
 
 /* fn for each file of the folder, of which there must be some. */
-static inline void hostile_each(const char *folder, unsigned at_least,
-	void (*fn)(void *arg, const char *name, struct buf *b), void *arg)
+static inline void hostile_files(const char *folder, unsigned at_least,
+	void (*fn)(void *arg, int dir, const char *name), void *arg)
 {
 	const char *root = getenv("SLUICE_SOURCE_ROOT");
 	char path[PATH_MAX];
 	const struct dirent *d;
 	unsigned count = 0;
-	struct buf b;
 	DIR *dir;
 
 	assert_non_null(root);
@@ -61,12 +65,34 @@ static inline void hostile_each(const char *folder, unsigned at_least,
 	while ((d = readdir(dir))) {
 		if (d->d_name[0] == '.')
 			continue;
-		buf_init(&b, 1u << 20);
-		assert_int_equal(buf_read_file(&b, dirfd(dir), d->d_name), 0);
-		fn(arg, d->d_name, &b);
-		buf_fini(&b);
+		fn(arg, dirfd(dir), d->d_name);
 		count++;
 	}
 	(void)closedir(dir);
 	assert_true(count >= at_least);
+}
+
+struct hostile_reader {
+	void (*fn)(void *arg, const char *name, struct buf *b);
+	void *arg;
+};
+
+static inline void hostile_read(void *arg, int dir, const char *name)
+{
+	const struct hostile_reader *r = arg;
+	struct buf b;
+
+	buf_init(&b, 1u << 20);
+	assert_int_equal(buf_read_file(&b, dir, name), 0);
+	r->fn(r->arg, name, &b);
+	buf_fini(&b);
+}
+
+/* The same with the bytes of each file. */
+static inline void hostile_each(const char *folder, unsigned at_least,
+	void (*fn)(void *arg, const char *name, struct buf *b), void *arg)
+{
+	struct hostile_reader r = {fn, arg};
+
+	hostile_files(folder, at_least, hostile_read, &r);
 }
