@@ -70,29 +70,30 @@ static uint64_t range_limit(const struct bc_fill *f)
 }
 
 /*
- * Set s to a range from the cursor on, which moves behind it. Returns its bytes
- * of the blob. What nobody wants ends a range; what is ready already costs
- * nothing inside it.
+ * Set s to a range from the cursor on, which moves behind it: an empty one if
+ * nothing is missing there any more. Returns its bytes of the blob. What nobody
+ * wants ends a range; what is ready already costs nothing inside it.
  */
 static uint64_t take_range(struct bc_fill *f, struct bc_fill_read *s)
 {
 	const struct bc_fill_blob *fb = &f->blobs[f->at_blob];
 	const struct bc_map *m = &fb->blob->map;
-	const struct bc_chunk *first = &m->chunks[f->at_chunk], *c;
-	uint64_t limit = range_limit(f), cost = 0, end = 0;
+	uint64_t limit = range_limit(f), cost = 0, from = 0, end = 0;
 	uint32_t i, group = UINT32_MAX;
+	const struct bc_chunk *c;
 
 	s->missing = 0;
 	for (i = f->at_chunk; i < m->chunk_count && is_wanted(fb, i); i++) {
 		c = &m->chunks[i];
-		if (c->dev_off + c->len - first->dev_off > RANGE_BYTES &&
-			end > 0)
+		if (end > 0 && c->dev_off + c->len - from > RANGE_BYTES)
 			break;
 		if (!is_missing(fb, i))
 			continue;
-		if (c->group != group && cost > 0 &&
+		if (c->group != group && end > 0 &&
 			cost + m->groups[c->group].src_len > limit)
 			break;
+		if (end == 0)
+			from = c->dev_off;
 		if (c->group != group)
 			cost += m->groups[c->group].src_len;
 		group = c->group;
@@ -101,8 +102,8 @@ static uint64_t take_range(struct bc_fill *f, struct bc_fill_read *s)
 	}
 	f->at_chunk = i;
 	s->r = (struct bc_read){.blob = fb->blob,
-		.off = first->dev_off,
-		.len = (size_t)(end - first->dev_off),
+		.off = from,
+		.len = (size_t)(end - from),
 		.cls = f->cls};
 	return cost;
 }
@@ -256,6 +257,8 @@ static uint64_t start_ranges(struct bc_fill *f)
 			return FULL_WAIT_MS;
 		}
 		cost = take_range(f, s);
+		if (s->r.len == 0)
+			continue; /* others have stored it since */
 		if (f->rate)
 			f->due_ms =
 				max_u64(f->due_ms, now) + cost * 1000 / f->rate;

@@ -373,8 +373,11 @@ static void look(struct bc_prefetch *p)
 	while (!atomic_load(&p->is_stopped)) {
 		if (p->range_at == p->range_count && !make_batch(p))
 			break;
-		if (!may_issue(p, &p->ranges[p->range_at]))
+		if (!may_issue(p, &p->ranges[p->range_at])) {
+			if (atomic_load(&p->is_stopped))
+				break;
 			return;
+		}
 		atomic_store(&p->is_idle, false);
 		issue(p, &p->ranges[p->range_at++]);
 	}

@@ -86,8 +86,8 @@ static int by_place(const void *va, const void *vb)
 }
 
 /*
- * What sorted, count entries by place, does not cover of e, appended to r. They
- * may overlap each other.
+ * What sorted, count entries by place that do not touch each other, does not
+ * cover of e, appended to r.
  */
 static int add_uncovered(struct bc_record *r,
 	const struct bc_record_entry *sorted, size_t count,
@@ -97,10 +97,13 @@ static int add_uncovered(struct bc_record *r,
 	size_t lo = 0, hi = count, i;
 	int err = 0;
 
-	/* entries before this one cannot reach e, but for long ones */
+	/* the first one that reaches behind e's beginning */
 	while (lo < hi) {
 		i = lo + (hi - lo) / 2;
-		if (sorted[i].blob < e->blob)
+		if (sorted[i].blob < e->blob ||
+			(sorted[i].blob == e->blob &&
+				(uint64_t)sorted[i].group + sorted[i].count <=
+					at))
 			lo = i + 1;
 		else
 			hi = i;

@@ -393,8 +393,11 @@ static int add_location(struct bc_endpoints *p, const char *location,
 		return err_set(e, -ENOMEM, "out of memory");
 	own = strchr(name, '/');
 	/* Elsewhere a mirror knows by the path whose names it has. */
-	if (how->is_mirror && own && path && strcmp(own, path) == 0)
+	if (how->is_mirror && own && path && strcmp(own, path) == 0) {
 		how->ns = mem_strndup(ref, (size_t)(path - ref));
+		if (!how->ns)
+			return err_set(e, -ENOMEM, "out of memory");
+	}
 	if (!cut_reference(name, reference))
 		return err_set_kind(e, ERR_UNSUPPORTED, -EINVAL,
 			"registries.conf replaces a tag or digest by "

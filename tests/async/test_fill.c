@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* blobcache/fill: blobs made whole, in both classes, on every engine. */
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -217,6 +218,66 @@ static void what_the_cache_does_not_keep_is_told(void **state)
 	on_engines(1, kept_nowhere);
 }
 
+/* ---- beside others ---- */
+
+struct flipping {
+	struct bc_cachefile *c;
+	uint32_t chunk;
+	atomic_bool is_over;
+};
+
+/* As if readers stored it and somebody evicted it, over and over. */
+static void *flip(void *arg)
+{
+	struct flipping *p = arg;
+
+	while (!atomic_load(&p->is_over)) {
+		bc_cachefile_clear_ready(p->c, p->chunk);
+		if (bc_cachefile_store_begin(p->c) < 0)
+			continue;
+		(void)bc_cachefile_set_ready(p->c, p->chunk, 1);
+		bc_cachefile_store_end(p->c);
+	}
+	return NULL;
+}
+
+static void flipped(struct rt *rt)
+{
+	struct flipping p = {.chunk = 10};
+	uint64_t wanted[2] = {UINT64_C(1) << 10};
+	struct bc_fill_blob one;
+	struct bc_fill fill;
+	struct fixture f;
+	pthread_t thread;
+	uint64_t kept;
+	unsigned i;
+
+	fixture_start(&f, rt);
+	one = (struct bc_fill_blob){f.b, wanted};
+	f.b->limits.around = 4096; /* what is taken along is not meant */
+	p.c = &f.b->file;
+	for (i = 0; i <= 300; i++) {
+		fill = (struct bc_fill){.rt = rt,
+			.blobs = &one,
+			.blob_count = 1,
+			.cls = RT_DEMAND};
+		(void)bc_fill_run(&fill);
+		if (i > 0)
+			continue;
+		kept = bc_blob_cached_bytes(f.b);
+		assert_int_equal(pthread_create(&thread, NULL, flip, &p), 0);
+	}
+	atomic_store(&p.is_over, true);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_in_range(bc_blob_cached_bytes(f.b), 0, kept);
+	fixture_end(&f);
+}
+
+static void what_others_store_meanwhile_makes_it_ask_for_no_more(void **state)
+{
+	on_engines(2, flipped);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -227,6 +288,8 @@ int main(void)
 		cmocka_unit_test(it_ends_when_it_is_told_to),
 		cmocka_unit_test(it_is_no_faster_than_it_may_be),
 		cmocka_unit_test(what_the_cache_does_not_keep_is_told),
+		cmocka_unit_test(
+			what_others_store_meanwhile_makes_it_ask_for_no_more),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

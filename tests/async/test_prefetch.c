@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "blobcache/blob_int.h"
+#include "blobcache/evict.h"
 #include "blobcache/prefetch.h"
 #include "blobcache/trace.h"
 #include "tests/async/engines.h"
@@ -91,13 +92,14 @@ static void some(struct rt *rt)
 	assert_false(bc_blob_has_group(f.b, 35));
 	queue_add(&q, &f, 0, FIXTURE_GROUPS);
 	wait_cached(f.b, total(f.b));
-	wait_dry(&q);
-	assert_int_equal(atomic_load(&q.dry), 1);
+	while (atomic_load(&q.dry) == 0)
+		sched_yield();
 	i = atomic_load(&f.source->fetches);
 	queue_add(&q, &f, 0, FIXTURE_GROUPS);
 	wait_dry(&q);
 	expect_all(rt, &f, 50000);
 	assert_int_equal(atomic_load(&f.source->fetches), i);
+	assert_int_equal(atomic_load(&q.dry), 1);
 	stop(&f, &q);
 }
 
@@ -226,6 +228,28 @@ static void slow(struct rt *rt)
 	stop(&f, &q);
 }
 
+static void full(struct rt *rt)
+{
+	struct bc_prefetch_stats s;
+	struct fixture f;
+	struct queue q;
+
+	start(&f, &q, rt);
+	assert_int_equal(bc_store_set_limit(f.store, 1000, NULL), 0);
+	queue_add(&q, &f, 0, FIXTURE_GROUPS);
+	while (atomic_load(&q.dry) == 0)
+		sched_yield();
+	bc_prefetch_stats(q.p, &s);
+	assert_true(s.was_stopped);
+	assert_int_equal(s.ranges, 0);
+	stop(&f, &q);
+}
+
+static void a_cache_that_is_full_already_ends_it_and_that_is_told(void **state)
+{
+	on_engines(2, full);
+}
+
 static void a_rate_holds_it_up(void **state)
 {
 	on_engines(1, slow);
@@ -325,6 +349,8 @@ int main(void)
 		cmocka_unit_test(a_demand_read_joins_and_promotes),
 		cmocka_unit_test(failures_end_it_and_readers_try_themselves),
 		cmocka_unit_test(it_ends_while_a_server_is_silent),
+		cmocka_unit_test(
+			a_cache_that_is_full_already_ends_it_and_that_is_told),
 		cmocka_unit_test(a_rate_holds_it_up),
 		cmocka_unit_test(first_touches_are_noted_in_their_order),
 		cmocka_unit_test(what_a_reader_will_want_is_there_before_him),

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "blobcache/registries.h"
+#include "runtime/base/mem.h"
 
 static struct bc_registries *conf;
 
@@ -188,6 +189,25 @@ static void mistakes_in_a_file_are_named(void **state)
 	assert_string_equal(places_of("k", "x", ":1"), "k/x i");
 }
 
+/* A mirror without "ns" would be asked for somebody else's image. */
+static void no_failed_allocation_is_lost(void **state)
+{
+	static const char whole[] = "m/x m ns=h, h/x";
+	const char *got;
+
+	add("[[registry]]\nlocation='h'\n"
+	    "[[registry.mirror]]\nlocation='m'\n");
+	for (unsigned long n = 1; n < 100; n++) {
+		(void)mem_fail_nth(n, 0);
+		got = places_of("h", "x", ":1");
+		if (mem_fail_nth(0, 0) < n)
+			break;
+		if (!strstr(got, "out of memory"))
+			fail_msg("allocation %lu: %s", n, got);
+	}
+	assert_string_equal(got, whole);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -202,6 +222,7 @@ int main(void)
 		CASE(docker_io_is_spelt_as_its_api_wants_it),
 		CASE(what_leads_nowhere_is_refused),
 		CASE(mistakes_in_a_file_are_named),
+		CASE(no_failed_allocation_is_lost),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
