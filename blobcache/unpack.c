@@ -221,6 +221,18 @@ static int gzip_error(const struct bc_unpack *u, int zr, struct err *e)
 		u->z.msg ? u->z.msg : "no sense");
 }
 
+/* So many bytes were taken and given. */
+static void move_on(
+	struct bc_unpack *u, struct bc_unpack_io *io, size_t in, size_t out)
+{
+	io->in += in;
+	io->in_len -= in;
+	io->out += out;
+	io->out_len -= out;
+	u->src_off += in;
+	u->out_off += out;
+}
+
 /* One call of inflate; the counters move. */
 static int inflate_some(struct bc_unpack *u, struct bc_unpack_io *io)
 {
@@ -236,12 +248,7 @@ static int inflate_some(struct bc_unpack *u, struct bc_unpack_io *io)
 	out = (size_t)(u->z.next_out - io->out);
 	if (in > 0)
 		u->last_byte = io->in[in - 1];
-	io->in += in;
-	io->in_len -= in;
-	io->out += out;
-	io->out_len -= out;
-	u->src_off += in;
-	u->out_off += out;
+	move_on(u, io, in, out);
 	u->z.next_in = NULL;
 	u->z.next_out = NULL;
 	return zr;
@@ -322,12 +329,7 @@ static int zstd_step(struct bc_unpack *u, struct bc_unpack_io *io,
 	}
 	u->in_frame = true;
 	n = ZSTD_decompressStream(u->zstd, &out, &in);
-	io->in += in.pos;
-	io->in_len -= in.pos;
-	io->out += out.pos;
-	io->out_len -= out.pos;
-	u->src_off += in.pos;
-	u->out_off += out.pos;
+	move_on(u, io, in.pos, out.pos);
 	if (ZSTD_isError(n))
 		return err_set(e,
 			ZSTD_getErrorCode(n) ==
@@ -357,12 +359,7 @@ static int copy_step(struct bc_unpack *u, struct bc_unpack_io *io,
 	}
 	n = (size_t)min_u64(min_u64(io->in_len, io->out_len), room);
 	memcpy(io->out, io->in, n);
-	io->in += n;
-	io->in_len -= n;
-	io->out += n;
-	io->out_len -= n;
-	u->src_off += n;
-	u->out_off += n;
+	move_on(u, io, n, n);
 	return 0;
 }
 

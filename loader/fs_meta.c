@@ -216,6 +216,14 @@ static int64_t xattr_reply(
 	return (int64_t)len;
 }
 
+/* Whose attributes are asked for. -ENOSYS: nothing here has any. */
+static int xattr_inode(struct ld_fs_req *r, struct ld_inode_view *ret)
+{
+	if (!index_of(r)->has_xattrs)
+		return -ENOSYS;
+	return ld_fs_inode(r->fs, r->nodeid, ret);
+}
+
 int64_t ld_fs_getxattr(struct ld_fs_req *r)
 {
 	struct ld_index_xattr xa;
@@ -223,9 +231,7 @@ int64_t ld_fs_getxattr(struct ld_fs_req *r)
 	size_t pos = 0;
 	int rc;
 
-	if (!index_of(r)->has_xattrs)
-		return -ENOSYS;
-	rc = ld_fs_inode(r->fs, r->nodeid, &v);
+	rc = xattr_inode(r, &v);
 	if (rc < 0)
 		return rc;
 	while ((rc = ld_index_next_xattr(index_of(r), &v, &pos, &xa)) > 0)
@@ -244,9 +250,7 @@ int64_t ld_fs_listxattr(struct ld_fs_req *r)
 	struct ld_inode_view v;
 	int rc;
 
-	if (!index_of(r)->has_xattrs)
-		return -ENOSYS;
-	rc = ld_fs_inode(r->fs, r->nodeid, &v);
+	rc = xattr_inode(r, &v);
 	if (rc < 0)
 		return rc;
 	while ((rc = ld_index_next_xattr(index_of(r), &v, &pos, &xa)) > 0) {

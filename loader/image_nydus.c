@@ -271,17 +271,25 @@ static int take(struct image_job *j, struct ld_rafs *r,
 	return err;
 }
 
+/* The layers, and what the bootstrap says. */
+static int read_image(struct image_job *j, struct ld_rafs *r, struct err *e)
+{
+	int err = image_list_layers(j, e);
+
+	if (err == 0)
+		err = parse(j, r, e);
+	if (err == 0)
+		err = describe(j, r, e);
+	return err;
+}
+
 int image_nydus_build(
 	struct image_job *j, struct bc_map **ret_maps, struct err *e)
 {
 	struct ld_rafs r = {0};
 	int err;
 
-	err = image_list_layers(j, e);
-	if (err == 0)
-		err = parse(j, &r, e);
-	if (err == 0)
-		err = describe(j, &r, e);
+	err = read_image(j, &r, e);
 	if (err == 0)
 		err = take(j, &r, ret_maps, e);
 	ld_rafs_fini(&r);
@@ -293,11 +301,7 @@ int image_nydus_inspect(struct image_job *j, struct err *e)
 	struct ld_rafs r = {0};
 	int err;
 
-	err = image_list_layers(j, e);
-	if (err == 0)
-		err = parse(j, &r, e);
-	if (err == 0)
-		err = describe(j, &r, e);
+	err = read_image(j, &r, e);
 	j->image->bytes_compressed = image_sum_layers(j->image);
 	ld_rafs_fini(&r);
 	return err;

@@ -102,6 +102,14 @@ static int make_devs(struct ld_session *s, int fd, struct err *e)
 	return 0;
 }
 
+void ld_session_count(struct ld_session *s, unsigned *count, int by)
+{
+	(void)pthread_mutex_lock(&s->lock); /* a plain mutex cannot fail */
+	*count += (unsigned)by;
+	(void)pthread_cond_broadcast(&s->changed);
+	(void)pthread_mutex_unlock(&s->lock);
+}
+
 void ld_session_wait_for(
 	struct ld_session *s, const unsigned *count, unsigned n)
 {

@@ -320,10 +320,7 @@ static void kicked(struct rt_task *t)
 	if (may_take(d))
 		dev_turn(d);
 	/* Only now may the session go: it waits for this count. */
-	(void)pthread_mutex_lock(&s->lock);
-	s->kicks--;
-	(void)pthread_cond_broadcast(&s->changed);
-	(void)pthread_mutex_unlock(&s->lock);
+	ld_session_count(s, &s->kicks, -1);
 }
 
 static void kick(struct ld_dev *d)
@@ -437,27 +434,18 @@ static void dev_turn(struct ld_dev *d)
 static void start_run(struct rt_task *t)
 {
 	struct ld_dev *d = container_of(t, struct ld_dev, start_task);
-	struct ld_session *s = d->s;
 
 	dev_turn(d);
-	(void)pthread_mutex_lock(&s->lock);
-	s->listening++;
-	(void)pthread_cond_broadcast(&s->changed);
-	(void)pthread_mutex_unlock(&s->lock);
+	ld_session_count(d->s, &d->s->listening, 1);
 }
 
 static void stop_check(struct ld_dev *d)
 {
-	struct ld_session *s = d->s;
-
 	if (!d->stopping || d->stopped || d->polling ||
 		!list_is_empty(&d->busy) || !list_is_empty(&d->parked))
 		return;
 	d->stopped = true;
-	(void)pthread_mutex_lock(&s->lock);
-	s->stopped++;
-	(void)pthread_cond_broadcast(&s->changed);
-	(void)pthread_mutex_unlock(&s->lock);
+	ld_session_count(d->s, &d->s->stopped, 1);
 }
 
 static void stop_run(struct rt_task *t)

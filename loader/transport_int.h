@@ -30,6 +30,15 @@ struct ld_session {
 	bool is_stopped;
 };
 
+/*
+ * One of the counts of s changes by so much, and who waits for it sees it. s
+ * may go as soon as it has what it waits for. ANY_THREAD.
+ */
+void ld_session_count(struct ld_session *s, unsigned *count, int by);
+/* Wait until *count is n; s->lock is held. BLOCKING. */
+void ld_session_wait_for(
+	struct ld_session *s, const unsigned *count, unsigned n);
+
 /* One worker's end of the connection. */
 struct ld_dev;
 
@@ -96,6 +105,3 @@ int ld_session_make_urings(struct ld_session *s, int fd, struct err *e);
 int ld_session_start_urings(struct ld_session *s, struct err *e);
 /* Another descriptor of fd's connection, or -errno. */
 int ld_session_clone_fd(int fd);
-/* Wait until *count is n; s->lock is held. */
-void ld_session_wait_for(
-	struct ld_session *s, const unsigned *count, unsigned n);

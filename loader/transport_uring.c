@@ -313,17 +313,13 @@ static int find_outcome(const struct ld_uring *u)
 static void start_hop(struct rt_task *t)
 {
 	struct ld_uring *u = container_of(t, struct ld_uring, start_task);
-	struct ld_session *s = u->s;
 
 	if (--u->hops) {
 		rt_post(u->worker, t);
 		return;
 	}
 	u->outcome = find_outcome(u);
-	(void)pthread_mutex_lock(&s->lock);
-	s->listening++;
-	(void)pthread_cond_broadcast(&s->changed);
-	(void)pthread_mutex_unlock(&s->lock);
+	ld_session_count(u->s, &u->s->listening, 1);
 }
 
 static void start_run(struct rt_task *t)
@@ -342,15 +338,10 @@ static void start_run(struct rt_task *t)
 
 static void stop_check(struct ld_uring *u)
 {
-	struct ld_session *s = u->s;
-
 	if (!u->stopping || u->stopped || u->in_work)
 		return;
 	u->stopped = true;
-	(void)pthread_mutex_lock(&s->lock);
-	s->stopped++;
-	(void)pthread_cond_broadcast(&s->changed);
-	(void)pthread_mutex_unlock(&s->lock);
+	ld_session_count(u->s, &u->s->stopped, 1);
 }
 
 static void stop_run(struct rt_task *t)

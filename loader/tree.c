@@ -464,6 +464,19 @@ void ld_inode_reset(struct ld_inode *i, const struct ld_attr *a)
 	};
 }
 
+/* May something have this name there? */
+static int check_place(
+	const struct ld_inode *dir, const char *name, size_t len, struct err *e)
+{
+	int r = check_name(name, len, e);
+
+	if (r == 0 && !S_ISDIR(dir->attr.mode))
+		return err_set(e, -EPROTO,
+			"'%.*s' lies in something that is no directory",
+			(int)len, name);
+	return r;
+}
+
 int ld_tree_add_child(struct ld_tree *t, struct ld_inode *dir, const char *name,
 	size_t len, const struct ld_attr *a, struct ld_inode **ret,
 	struct err *e)
@@ -474,13 +487,9 @@ int ld_tree_add_child(struct ld_tree *t, struct ld_inode *dir, const char *name,
 
 	r = check_attr(a, e);
 	if (r == 0)
-		r = check_name(name, len, e);
+		r = check_place(dir, name, len, e);
 	if (r < 0)
 		return r;
-	if (!S_ISDIR(dir->attr.mode))
-		return err_set(e, -EPROTO,
-			"'%.*s' lies in something that is no directory",
-			(int)len, name);
 	d = S_ISDIR(a->mode) ? ld_tree_child(t, dir, name, len) : NULL;
 	if (d && S_ISDIR(d->inode->attr.mode)) {
 		*ret = d->inode;
@@ -505,13 +514,9 @@ int ld_tree_link_child(struct ld_tree *t, struct ld_inode *dir,
 	struct ld_dirent *d;
 	int r;
 
-	r = check_name(name, len, e);
+	r = check_place(dir, name, len, e);
 	if (r < 0)
 		return r;
-	if (!S_ISDIR(dir->attr.mode))
-		return err_set(e, -EPROTO,
-			"'%.*s' lies in something that is no directory",
-			(int)len, name);
 	if (S_ISDIR(target->attr.mode))
 		return err_set(e, -EPROTO,
 			"'%.*s' is a hard link to a directory", (int)len, name);
