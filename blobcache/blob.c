@@ -167,11 +167,6 @@ const struct bc_map *bc_blob_map(const struct bc_blob *b)
 	return &b->map;
 }
 
-const struct digest *bc_blob_digest(const struct bc_blob *b)
-{
-	return &b->digest;
-}
-
 void bc_blob_stats(const struct bc_blob *b, struct bc_blob_stats *ret)
 {
 	*ret = (struct bc_blob_stats){.reads = atomic_load(&b->reads),
@@ -205,19 +200,9 @@ void bc_blob_wanted_bytes(const struct bc_blob *b, const uint64_t *wanted,
 	*ret_cached = cached;
 }
 
-int bc_blob_sync(struct bc_blob *b)
-{
-	return bc_cachefile_sync(&b->file);
-}
-
 int bc_blob_seal(struct bc_blob *b)
 {
 	return bc_cachefile_seal(&b->file);
-}
-
-bool bc_blob_is_sealed(const struct bc_blob *b)
-{
-	return bc_cachefile_is_sealed(&b->file);
 }
 
 int bc_blob_sealed_fd(const struct bc_blob *b)

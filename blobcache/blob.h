@@ -50,8 +50,6 @@ void bc_blob_close(struct bc_blob *b);
 
 /* What it was opened with; valid until it is closed. ANY_THREAD. */
 const struct bc_map *bc_blob_map(const struct bc_blob *b);
-/* The name it was opened with. ANY_THREAD. */
-const struct digest *bc_blob_digest(const struct bc_blob *b);
 
 /*
  * One read. Zero it, fill the public part. Bytes outside every chunk, also
@@ -151,16 +149,11 @@ uint64_t bc_blob_cached_bytes(const struct bc_blob *b);
  */
 void bc_blob_wanted_bytes(const struct bc_blob *b, const uint64_t *wanted,
 	uint64_t *ret_total, uint64_t *ret_cached);
-/* Make what is ready durable; every 5 s or 64 MiB it happens by itself.
- * BLOCKING. */
-int bc_blob_sync(struct bc_blob *b);
 /*
  * Seal its cache file (bc_cachefile_seal: what that promises, and the errors).
  * Reads go on as before. BLOCKING.
  */
 int bc_blob_seal(struct bc_blob *b);
-/* ANY_THREAD. */
-bool bc_blob_is_sealed(const struct bc_blob *b);
 /*
  * The file that was sealed, for the kernel: the very one, whatever its name
  * stands for by now. Borrowed, open for reading and writing; -1: it is not

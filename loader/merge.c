@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From indexes back to a tree: one index as it is, or layer indexes one on top
- * of the other. See merge.h for the rules.
+ * From layer indexes, one on top of the other, back to a tree. See merge.h for
+ * the rules.
  *
  * A layer is walked directory by directory with an explicit stack; each step
  * puts one name into the tree. What the walk has met is kept by nid: a hard
@@ -91,7 +91,6 @@ struct frame {
 struct merge {
 	const struct ld_index *x;
 	struct ld_tree *out;
-	bool merging; /* else: copied as it is */
 	struct seen seen;
 	struct frame *stack; /* owned */
 	size_t depth, stack_cap;
@@ -182,9 +181,6 @@ static int copy_xattrs(struct merge *m, const struct ld_inode_view *v,
 	int r;
 
 	while ((r = ld_index_next_xattr(m->x, v, &pos, &m->xattr)) == 1) {
-		if (strcmp(m->xattr.name, "trusted." EROFS_OPAQUE) == 0 &&
-			S_ISDIR(v->attr.mode) && !m->merging)
-			i->opaque = true;
 		r = ld_tree_set_xattr(m->out, i, m->xattr.name,
 			m->xattr.name_len, m->xattr.value, m->xattr.value_len,
 			e);
@@ -273,8 +269,7 @@ static int apply_dir(struct merge *m, struct ld_inode *parent,
 	lower = ld_tree_child(m->out, parent, d->name, d->name_len);
 	if (lower && !S_ISDIR(lower->inode->attr.mode))
 		lower = NULL;
-	if (m->merging)
-		r = is_opaque(m, v, &opaque, e);
+	r = is_opaque(m, v, &opaque, e);
 	if (r < 0)
 		return r;
 	if (lower && opaque)
@@ -332,7 +327,7 @@ static int apply_other(struct merge *m, struct ld_inode *parent,
 		r = copy_contents(m, v, i, e);
 	if (r == 0 && v->nlink > 1 && seen_add(&m->seen, v->nid, i) < 0)
 		r = err_set(e, -ENOMEM, "out of memory");
-	if (r == 0 && m->merging && ld_tree_xattr(i, LD_XATTR_LINK))
+	if (r == 0 && ld_tree_xattr(i, LD_XATTR_LINK))
 		r = broken(e, "a hard link nobody looked for");
 	return r;
 }
@@ -345,7 +340,7 @@ static int apply(struct merge *m, const struct ld_index_dirent *d,
 
 	if (S_ISDIR(v->attr.mode))
 		return apply_dir(m, parent, d, v, e);
-	if (!m->merging || !is_whiteout(v))
+	if (!is_whiteout(v))
 		return apply_other(m, parent, d, v, e);
 	lower = ld_tree_child(m->out, parent, d->name, d->name_len);
 	if (lower)
@@ -418,8 +413,7 @@ static int apply_root(
 	bool opaque = false;
 	int r = 0;
 
-	if (m->merging)
-		r = is_opaque(m, v, &opaque, e);
+	r = is_opaque(m, v, &opaque, e);
 	if (opaque)
 		ld_tree_clear(m->out, root);
 	if (r == 0 && (!ld_index_is_implied(v) || root->implied)) {
@@ -473,12 +467,11 @@ static int map_slots(struct merge *m, const struct ld_index *x, struct err *e)
 		if (ld_index_slot(x, k, &b) < 0)
 			return broken(e, "a blob's digest cannot be read");
 		m->slots[k] = UINT32_MAX;
-		if (m->merging && b.device_size == 0)
+		if (b.device_size == 0)
 			continue;
-		r = m->merging ? find_blob(m->out, &b, &m->slots[k], e)
-		               : ld_tree_add_blob(m->out, &b, &m->slots[k]);
+		r = find_blob(m->out, &b, &m->slots[k], e);
 		if (r < 0)
-			return m->merging ? r : err_set(e, r, "too many blobs");
+			return r;
 	}
 	return 0;
 }
@@ -492,7 +485,7 @@ static int apply_layer(struct merge *m, const struct ld_index *x, struct err *e)
 	mem_free(m->seen.items);
 	m->seen = (struct seen){.multiplier = m->out->seed[0] | 1};
 	r = map_slots(m, x, e);
-	if (r == 0 && m->merging && x->has_links)
+	if (r == 0 && x->has_links)
 		r = find_links(m, x, e);
 	if (r == 0)
 		r = start(m, x, &v, e);
@@ -513,7 +506,7 @@ static void fini(struct merge *m)
 int ld_merge(const struct ld_index *const *layers, size_t count,
 	struct ld_tree *out, struct err *e)
 {
-	struct merge m = {.out = out, .merging = true};
+	struct merge m = {.out = out};
 	size_t k;
 	int r = 0;
 
@@ -522,17 +515,6 @@ int ld_merge(const struct ld_index *const *layers, size_t count,
 		if (r < 0)
 			(void)err_wrap(e, "layer %zu", k + 1);
 	}
-	fini(&m);
-	return r;
-}
-
-int ld_tree_from_index(
-	const struct ld_index *x, struct ld_tree *out, struct err *e)
-{
-	struct merge m = {.out = out};
-	int r;
-
-	r = apply_layer(&m, x, e);
 	fini(&m);
 	return r;
 }

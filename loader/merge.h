@@ -30,10 +30,3 @@
  */
 int ld_merge(const struct ld_index *const *layers, size_t count,
 	struct ld_tree *out, struct err *e);
-
-/*
- * Copy one index into a new tree, nothing interpreted: whiteouts, opaque and
- * implied directories and open hard links stay what they are.
- */
-int ld_tree_from_index(
-	const struct ld_index *x, struct ld_tree *out, struct err *e);

@@ -62,7 +62,7 @@ static const struct ld_origin_ops registry_ops = {
 	.destroy = destroy,
 };
 
-int ld_origin_open_registry(const struct ld_ref *r,
+static int open_registry(const struct ld_ref *r,
 	const struct ld_image_options *o, struct bc_net *net,
 	struct ld_origin **ret, struct err *e)
 {
@@ -101,7 +101,7 @@ int ld_origin_open(const struct ld_ref *r, const struct ld_image_options *o,
 {
 	if (r->kind == LD_REF_LAYOUT)
 		return ld_origin_open_layout(r, ret, e);
-	return ld_origin_open_registry(r, o, net, ret, e);
+	return open_registry(r, o, net, ret, e);
 }
 
 void ld_origin_close(struct ld_origin *o)

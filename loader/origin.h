@@ -58,12 +58,8 @@ int ld_origin_open(const struct ld_ref *r, const struct ld_image_options *o,
 /* NULL is fine. */
 void ld_origin_close(struct ld_origin *o);
 
-/* ---- the two, for ld_origin_open ---- */
+/* ---- for ld_origin_open ---- */
 
 /* A directory in the image spec's layout (image-layout.md). */
 int ld_origin_open_layout(
 	const struct ld_ref *r, struct ld_origin **ret, struct err *e);
-/* A repository of a registry. */
-int ld_origin_open_registry(const struct ld_ref *r,
-	const struct ld_image_options *o, struct bc_net *net,
-	struct ld_origin **ret, struct err *e);

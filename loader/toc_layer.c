@@ -315,7 +315,8 @@ static int resolve_links(struct toc_layer *t, struct err *e)
 
 /* ---- files and their chunks ---- */
 
-int toc_layer_end_file(struct toc_layer *t, struct err *e)
+/* No more chunks for the open file: they must reach its end. */
+static int end_file(struct toc_layer *t, struct err *e)
 {
 	struct toc_file *f;
 
@@ -334,7 +335,7 @@ int toc_layer_end_file(struct toc_layer *t, struct err *e)
 
 int toc_layer_skip(struct toc_layer *t, struct err *e)
 {
-	int r = toc_layer_end_file(t, e);
+	int r = end_file(t, e);
 
 	t->is_skipping = true;
 	return r;
@@ -373,7 +374,7 @@ int toc_layer_add(struct toc_layer *t, const struct toc_entry *entry,
 	*ret_has_data = false;
 	if (entry->type == TOC_CHUNK)
 		return add_chunk_name(t, entry, ret_has_data, e);
-	r = toc_layer_end_file(t, e);
+	r = end_file(t, e);
 	if (!r)
 		r = toc_path_clean(entry->name, entry->name_len, &t->path, e);
 	if (r)
@@ -502,7 +503,7 @@ int toc_layer_finish(struct toc_layer *t, const struct ld_layer_desc *d,
 	int r;
 
 	buf_init(&map, 0);
-	r = toc_layer_end_file(t, e);
+	r = end_file(t, e);
 	if (!r)
 		r = resolve_links(t, e);
 	if (!r)

@@ -92,8 +92,6 @@ int toc_layer_skip(struct toc_layer *t, struct err *e);
  */
 int toc_layer_add_chunk(struct toc_layer *t, const struct toc_entry *entry,
 	uint64_t src_off, uint64_t src_end, uint64_t inner, struct err *e);
-/* No more chunks for the open file: they must reach its end. */
-int toc_layer_end_file(struct toc_layer *t, struct err *e);
 /*
  * Resolve links, lay the files out on the device in the order of their source
  * offsets, build the map; tree and map go to ret. A layer without data has no

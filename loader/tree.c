@@ -156,46 +156,6 @@ struct ld_inode *ld_tree_root(struct ld_tree *t)
 	return t->root;
 }
 
-/* Count dir's children not yet marked; directories go on the list *todo. */
-static uint64_t count_children(struct ld_tree *t, const struct ld_inode *dir,
-	struct ld_inode **todo, size_t *todo_len)
-{
-	const struct ld_dirent *d;
-	uint64_t n = 0;
-
-	for (d = dir->children; d; d = d->next) {
-		if (d->removed || d->inode->mark == t->mark)
-			continue;
-		d->inode->mark = t->mark;
-		n++;
-		if (S_ISDIR(d->inode->attr.mode))
-			todo[(*todo_len)++] = d->inode;
-	}
-	return n;
-}
-
-uint64_t ld_tree_inode_count(struct ld_tree *t)
-{
-	struct ld_inode **todo = NULL, *dir = t->root;
-	size_t todo_len = 0, cap = 0;
-	uint64_t n = 1;
-
-	t->mark++;
-	for (;;) {
-		if (mem_grow((void **)&todo, &cap, todo_len + dir->child_count,
-			    SIZE_MAX / sizeof(*todo), sizeof(*todo)) < 0) {
-			n = UINT64_MAX;
-			break;
-		}
-		n += count_children(t, dir, todo, &todo_len);
-		if (todo_len == 0)
-			break;
-		dir = todo[--todo_len];
-	}
-	mem_free(todo);
-	return n;
-}
-
 int ld_tree_add_blob(
 	struct ld_tree *t, const struct ld_blob_ref *b, uint32_t *ret_slot)
 {

@@ -97,11 +97,6 @@ void ld_tree_destroy(struct ld_tree *t);
 /* An implied directory until somebody describes it with ld_tree_add("", ...).
  */
 struct ld_inode *ld_tree_root(struct ld_tree *t);
-/*
- * Distinct inodes that can be reached, the root included. UINT64_MAX when out
- * of memory.
- */
-uint64_t ld_tree_inode_count(struct ld_tree *t);
 
 /* Device slots, in order; the same digest twice is the caller's fault. */
 int ld_tree_add_blob(
@@ -159,7 +154,6 @@ int ld_tree_set_xattr(struct ld_tree *t, struct ld_inode *i, const char *name,
 /* NULL if it has none of that name. */
 const struct ld_xattr *ld_tree_xattr(
 	const struct ld_inode *i, const char *name);
-void ld_tree_remove_xattrs(struct ld_inode *i, const char *prefix);
 /* Behind the last extent; merges with it where they continue each other. */
 int ld_tree_add_extent(struct ld_tree *t, struct ld_inode *i, uint64_t file_off,
 	uint64_t len, uint32_t slot, uint64_t dev_off, struct err *e);
@@ -175,7 +169,6 @@ int ld_tree_add_extent(struct ld_tree *t, struct ld_inode *i, uint64_t file_off,
 
 /* Whiteouts inside a layer tree, as overlayfs writes them. */
 bool ld_inode_is_whiteout(const struct ld_inode *i); /* char device 0:0 */
-bool ld_inode_is_opaque(const struct ld_inode *i);
 /*
  * Apply a tar-style name: ".wh..wh..opq" marks dir opaque, ".wh.NAME" becomes a
  * whiteout NAME unless this layer has a real one, other ".wh..wh.*" vanish,

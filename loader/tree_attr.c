@@ -130,21 +130,6 @@ const struct ld_xattr *ld_tree_xattr(const struct ld_inode *i, const char *name)
 	return NULL;
 }
 
-void ld_tree_remove_xattrs(struct ld_inode *i, const char *prefix)
-{
-	struct ld_xattr **at = &i->xattrs;
-
-	i->xattr_last = NULL;
-	while (*at) {
-		if (has_prefix((*at)->name, strlen((*at)->name), prefix)) {
-			*at = (*at)->next;
-			i->xattr_count--;
-		} else {
-			at = &(*at)->next;
-		}
-	}
-}
-
 /* ---- extents ---- */
 
 static int grow_extents(struct ld_tree *t, struct ld_inode *i)
@@ -210,9 +195,4 @@ bool ld_inode_is_whiteout(const struct ld_inode *i)
 {
 	return S_ISCHR(i->attr.mode) && i->attr.rdev_major == 0 &&
 	       i->attr.rdev_minor == 0;
-}
-
-bool ld_inode_is_opaque(const struct ld_inode *i)
-{
-	return i->opaque;
 }

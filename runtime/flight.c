@@ -116,14 +116,6 @@ struct rt_flight *rt_flight_join(struct rt_flight_table *t, uint64_t key,
 	return f;
 }
 
-void rt_flight_ref(struct rt_flight_table *t, struct rt_flight *f)
-{
-	(void)pthread_mutex_lock(&t->lock);
-	assert(f->refs > 0);
-	f->refs++;
-	(void)pthread_mutex_unlock(&t->lock);
-}
-
 void rt_flight_land(struct rt_flight_table *t, struct rt_flight *f, int result)
 {
 	struct list waiters, *node, *next;

@@ -65,8 +65,6 @@ void rt_flight_table_fini(struct rt_flight_table *t);
 struct rt_flight *rt_flight_join(struct rt_flight_table *t, uint64_t key,
 	enum rt_class cls, struct rt_flight *fresh, struct rt_waiter *wt,
 	bool *ret_is_new, bool *ret_promote);
-/* One more reference, by somebody who has one. ANY_THREAD. */
-void rt_flight_ref(struct rt_flight_table *t, struct rt_flight *f);
 /*
  * The end: takes f out of the table, so that who comes later starts anew, then
  * tells every waiter the result. Drops the owner's reference. ANY_THREAD.

@@ -123,12 +123,6 @@ struct rt {
  * be visible before. ANY_THREAD.
  */
 bool rt_worker_wake(struct rt_worker *w);
-/* It sleeps, or has decided to. Only a hint by the time it returns. ANY_THREAD.
- */
-static inline bool rt_worker_is_asleep(const struct rt_worker *w)
-{
-	return atomic_load(&w->asleep);
-}
 /* The doorbell rang: make it silent. ON_WORKER. */
 void rt_worker_hush(struct rt_worker *w);
 

@@ -60,11 +60,6 @@ int buf_append_zeros(struct buf *b, size_t n)
 	return 0;
 }
 
-int buf_align(struct buf *b, size_t align)
-{
-	return buf_append_zeros(b, round_up(b->len, align) - b->len);
-}
-
 int buf_printf(struct buf *b, const char *fmt, ...)
 {
 	va_list ap;

@@ -25,8 +25,6 @@ void buf_fini(struct buf *b);
 int buf_reserve(struct buf *b, size_t more);
 int buf_append(struct buf *b, const void *p, size_t n);
 int buf_append_zeros(struct buf *b, size_t n);
-/* Zeros up to a multiple of align. */
-int buf_align(struct buf *b, size_t align);
 int buf_printf(struct buf *b, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 /* A terminating NUL behind data that len does not count. */

@@ -59,7 +59,8 @@ void *mem_zalloc(size_t n)
 	return mem_calloc(1, n);
 }
 
-void *mem_realloc_array(void *p, size_t n, size_t size)
+/* Resize to n items; p stays valid and owned by the caller on failure. */
+static void *realloc_array(void *p, size_t n, size_t size)
 {
 	size_t bytes;
 
@@ -137,7 +138,7 @@ int mem_grow(void **items, size_t *cap, size_t want, size_t max, size_t size)
 		next = next > SIZE_MAX / 2 ? want : next * 2;
 	if (next > max)
 		next = max;
-	p = mem_realloc_array(*items, next, size);
+	p = realloc_array(*items, next, size);
 	if (!p)
 		return -ENOMEM;
 	*items = p;

@@ -12,8 +12,6 @@ void *mem_alloc(size_t n) __attribute__((malloc));
 void *mem_zalloc(size_t n) __attribute__((malloc));
 /* n items of size bytes, zeroed; NULL also when the product does not fit. */
 void *mem_calloc(size_t n, size_t size) __attribute__((malloc));
-/* Resize to n items; p stays valid and owned by the caller on failure. */
-void *mem_realloc_array(void *p, size_t n, size_t size);
 /* Page-aligned memory for I/O; freed with mem_free. */
 void *mem_alloc_aligned(size_t align, size_t n);
 char *mem_strdup(const char *s);

@@ -27,6 +27,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 #include "tests/lib/index_walk.h"
+#include "tests/lib/tree_count.h"
 
 #define DEVICE_SIZE (4u << 20)
 
@@ -531,7 +532,7 @@ static void everything(unsigned bits)
 	add_xattrs(&f);
 	add_specials(&f);
 	judge(&f, bits);
-	assert_int_equal(f.entries, ld_tree_inode_count(f.t) + 1 + 66000);
+	assert_int_equal(f.entries, count_inodes(f.t) + 1 + 66000);
 	teardown(&f);
 }
 

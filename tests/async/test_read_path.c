@@ -4,7 +4,7 @@
  * again, with each allocation and each file operation failing once: an error or
  * the right bytes, and the next read works.
  */
-#include "runtime/runtime.h"
+#include "blobcache/blob_int.h"
 #include "tests/async/engines.h"
 #include "tests/lib/http_world.h"
 
@@ -53,7 +53,7 @@ static bool open_and_read(struct rt *rt, struct bc_net *net, unsigned long nth)
 		rc = world_read(&w, 150000, 10000);
 		if (!is_honest(rc))
 			fail_msg("second read %d with allocation %lu", rc, nth);
-		(void)bc_blob_sync(w.blob);
+		(void)bc_cachefile_sync(&w.blob->file);
 	} else if (!is_honest(opened)) {
 		fail_msg("open %d with allocation %lu", opened, nth);
 	}

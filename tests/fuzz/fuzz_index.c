@@ -78,11 +78,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (ld_tree_create(&t) == 0 && ld_merge(layers, 2, t, &e) == 0)
 			write_again(t);
 		ld_tree_destroy(t);
-		t = NULL;
-		if (ld_tree_create(&t) == 0 &&
-			ld_tree_from_index(&x, t, &e) == 0)
-			write_again(t);
-		ld_tree_destroy(t);
 	}
 	mem_free(copy);
 	return 0;

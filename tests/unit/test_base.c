@@ -61,7 +61,12 @@ static void mem_fails_the_nth_time(void **state)
 
 static void mem_refuses_products_that_do_not_fit(void **state)
 {
-	assert_null(mem_realloc_array(NULL, SIZE_MAX / 2, 3));
+	void *items = NULL;
+	size_t cap = 0;
+
+	assert_null(mem_calloc(SIZE_MAX / 2, 3));
+	assert_int_equal(
+		mem_grow(&items, &cap, SIZE_MAX / 2, SIZE_MAX, 3), -ENOMEM);
 }
 
 static void buf_keeps_its_cap(void **state)
@@ -78,14 +83,14 @@ static void buf_keeps_its_cap(void **state)
 	buf_fini(&b);
 }
 
-static void buf_prints_and_aligns(void **state)
+static void buf_prints_and_appends_zeros(void **state)
 {
 	struct buf b;
 
 	buf_init(&b, 0);
 	assert_int_equal(buf_printf(&b, "%s-%d", "abc", 7), 0);
 	assert_int_equal(b.len, 5);
-	assert_int_equal(buf_align(&b, 8), 0);
+	assert_int_equal(buf_append_zeros(&b, 3), 0);
 	assert_int_equal(b.len, 8);
 	assert_memory_equal(b.data, "abc-7\0\0\0", 8);
 	buf_fini(&b);
@@ -229,7 +234,7 @@ int main(void)
 		cmocka_unit_test(mem_fails_the_nth_time),
 		cmocka_unit_test(mem_refuses_products_that_do_not_fit),
 		cmocka_unit_test(buf_keeps_its_cap),
-		cmocka_unit_test(buf_prints_and_aligns),
+		cmocka_unit_test(buf_prints_and_appends_zeros),
 		cmocka_unit_test(reader_stays_failed),
 		cmocka_unit_test(list_moves_nodes),
 		cmocka_unit_test(digest_text_round_trips),

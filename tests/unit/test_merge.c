@@ -207,24 +207,6 @@ static void marks_of_layers_do_not_reach_the_image(void **state)
 	layer_free(&out);
 }
 
-static void a_copy_keeps_the_marks(void **state)
-{
-	struct layer a, b;
-	struct err e = {0};
-
-	layer_make(&a, LAYER({'w', "d/.wh..wh..opq", 0, 0},
-			       {'w', ".wh.x", 0, 0}, {'L', "l", "lower", 3},
-			       {'f', "i/f", 0, 4}, {'h', "i/g", "i/f", 0},
-			       {'s', "s", "t", 5}, {'x', "i/f", "user.a", 0}));
-	layer_start(&b);
-	assert_int_equal(ld_tree_from_index(&a.x, b.t, &e), 0);
-	layer_finish(&b);
-	assert_int_equal(a.bytes.len, b.bytes.len);
-	assert_memory_equal(a.bytes.data, b.bytes.data, a.bytes.len);
-	layer_free(&a);
-	layer_free(&b);
-}
-
 /* ---- blobs ---- */
 
 static void add_blob(struct layer *l, const char *of, uint64_t size,
@@ -438,7 +420,6 @@ int main(void)
 		cmocka_unit_test(an_open_hard_link_finds_the_lower_inode),
 		cmocka_unit_test(an_open_hard_link_to_nothing_breaks_the_layer),
 		cmocka_unit_test(marks_of_layers_do_not_reach_the_image),
-		cmocka_unit_test(a_copy_keeps_the_marks),
 		cmocka_unit_test(blobs_are_distinct_and_in_layer_order),
 		cmocka_unit_test(layers_that_disagree_on_a_blob_are_refused),
 		cmocka_unit_test(a_directory_with_two_names_is_refused),

@@ -290,7 +290,7 @@ static void whiteouts_and_global_headers(void **state)
 	add_head(&b, &(struct head){.name = ".wh..wh.plnk/1"});
 	parse(&b, &l);
 	assert_true(ld_inode_is_whiteout(find(&l, "d/gone")));
-	assert_true(ld_inode_is_opaque(find(&l, "o")));
+	assert_true(find(&l, "o")->opaque);
 	assert_null(ld_tree_find(l.tree, "abc", 3));
 	assert_int_equal(l.entries, 0);
 	/* nothing in it has data */

@@ -314,7 +314,7 @@ static void whiteouts_are_no_entries(void **state)
 			ENTRY("chunk", ".wh.data", CHUNK(150, 5, 4, DIGEST_2))),
 		&l);
 	assert_int_equal(l.entries, 1);
-	assert_true(ld_inode_is_opaque(must_find(&l, "d")));
+	assert_true(must_find(&l, "d")->opaque);
 	assert_true(ld_inode_is_whiteout(must_find(&l, "gone")));
 	assert_true(ld_inode_is_whiteout(must_find(&l, "data")));
 	assert_null(find(&l, ".wh.gone"));
@@ -529,7 +529,7 @@ static void xattrs_are_bytes_and_ours_are_not_taken(void **state)
 	assert_int_equal(x->value_len, 2);
 	assert_memory_equal(x->value, "\0\1", 2);
 	assert_int_equal(ld_tree_xattr(i, "user.empty")->value_len, 0);
-	assert_false(ld_inode_is_opaque(i));
+	assert_false(i->opaque);
 	ld_layer_fini(&l);
 	must_fail(TOC(ENTRY("dir", "d", ",\"xattrs\":{\"user.a\":\"A\"}")),
 		-EPROTO, "base64");

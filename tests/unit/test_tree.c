@@ -13,6 +13,7 @@
 #include "loader/tree.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"
+#include "tests/lib/tree_count.h"
 
 static const struct ld_attr a_dir = {.mode = S_IFDIR | 0700, .uid = 5};
 static const struct ld_attr a_file = {.mode = S_IFREG | 0644};
@@ -82,7 +83,7 @@ static void paths_of_all_spellings_meet(void **state)
 	assert_true(ld_tree_root(t)->implied);
 	(void)add(t, "/", &a_dir);
 	assert_int_equal(ld_tree_root(t)->attr.uid, 5);
-	assert_int_equal(ld_tree_inode_count(t), 3);
+	assert_int_equal(count_inodes(t), 3);
 	ld_tree_destroy(t);
 }
 
@@ -153,7 +154,7 @@ static void later_things_replace_earlier_ones(void **state)
 	assert_int_equal(find(t, "x")->child_count, 1);
 	(void)add(t, "x/g", &a_link);
 	assert_null(find(t, "x/g/h"));
-	assert_int_equal(ld_tree_inode_count(t), 3);
+	assert_int_equal(count_inodes(t), 3);
 	ld_tree_destroy(t);
 }
 
@@ -165,7 +166,7 @@ static void links_count_names(void **state)
 	assert_int_equal(ld_tree_link(t, "d/g", 3, f, NULL), 0);
 	assert_int_equal(ld_tree_link(t, "f", 1, f, NULL), 0);
 	assert_int_equal(f->nlink, 2);
-	assert_int_equal(ld_tree_inode_count(t), 3);
+	assert_int_equal(count_inodes(t), 3);
 	assert_int_equal(ld_tree_link(t, "h", 1, find(t, "d"), NULL), -EPROTO);
 	(void)add(t, "f", &a_link);
 	assert_int_equal(f->nlink, 1);
@@ -190,7 +191,7 @@ static void a_cleared_directory_can_be_filled_again(void **state)
 	assert_null(find(t, "d/a"));
 	(void)add(t, "d/a", &a_file);
 	assert_int_equal(d->child_count, 1);
-	assert_int_equal(ld_tree_inode_count(t), 3);
+	assert_int_equal(count_inodes(t), 3);
 	ld_tree_destroy(t);
 }
 
@@ -208,7 +209,7 @@ static void many_names_are_all_found(void **state)
 		(void)snprintf(path, sizeof(path), "d%d/f%d", i % 7, i);
 		assert_int_equal(find(t, path)->size, i);
 	}
-	assert_int_equal(ld_tree_inode_count(t), 20008);
+	assert_int_equal(count_inodes(t), 20008);
 	ld_tree_destroy(t);
 }
 
@@ -231,9 +232,6 @@ static void xattrs_are_sorted_and_replaced(void **state)
 	for (x = f->xattrs; x->next; x = x->next)
 		assert_true(strcmp(x->name, x->next->name) < 0);
 	assert_int_equal(ld_tree_xattr(f, "user.a")->value_len, 1);
-	ld_tree_remove_xattrs(f, "user.");
-	assert_int_equal(f->xattr_count, 3);
-	assert_null(ld_tree_xattr(f, "user.a"));
 	ld_tree_destroy(t);
 }
 
@@ -259,7 +257,7 @@ static void unknown_xattrs_are_refused_and_overlay_ones_dropped(void **state)
 				 "y", 1, NULL),
 		0);
 	assert_int_equal(d->xattr_count, 0);
-	assert_false(ld_inode_is_opaque(d));
+	assert_false(d->opaque);
 	ld_tree_destroy(t);
 }
 
@@ -329,15 +327,15 @@ static void a_directory_in_place_of_a_whiteout_is_opaque(void **state)
 
 	assert_true(whiteout(t, ".wh.before"));
 	(void)add(t, "before", &a_dir);
-	assert_true(ld_inode_is_opaque(find(t, "before")));
+	assert_true(find(t, "before")->opaque);
 	(void)add(t, "after/x", &a_file);
 	assert_true(whiteout(t, ".wh.after"));
-	assert_true(ld_inode_is_opaque(find(t, "after")));
+	assert_true(find(t, "after")->opaque);
 	assert_false(find(t, "after")->implied);
 	assert_non_null(find(t, "after/x"));
 	assert_true(whiteout(t, ".wh.parent"));
 	(void)add(t, "parent/x", &a_file);
-	assert_true(ld_inode_is_opaque(find(t, "parent")));
+	assert_true(find(t, "parent")->opaque);
 	assert_false(find(t, "parent")->implied);
 	ld_tree_destroy(t);
 }
@@ -349,10 +347,10 @@ static void opaque_stays_when_the_directory_is_described_later(void **state)
 	assert_true(whiteout(t, "d/.wh..wh..opq"));
 	assert_true(find(t, "d")->implied);
 	(void)add(t, "d", &a_dir);
-	assert_true(ld_inode_is_opaque(find(t, "d")));
+	assert_true(find(t, "d")->opaque);
 	assert_false(find(t, "d")->implied);
 	assert_true(whiteout(t, ".wh..wh..opq"));
-	assert_true(ld_inode_is_opaque(ld_tree_root(t)));
+	assert_true(ld_tree_root(t)->opaque);
 	ld_tree_destroy(t);
 }
 
@@ -376,8 +374,6 @@ static int build_something(void)
 		if (r == 0)
 			r = ld_tree_set_xattr(t, i, "user.a", 6, "b", 1, NULL);
 	}
-	if (r == 0)
-		r = ld_tree_inode_count(t) == UINT64_MAX ? -ENOMEM : 0;
 	ld_tree_destroy(t);
 	return r;
 }
