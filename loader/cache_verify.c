@@ -7,7 +7,7 @@
 #include <stdio.h>
 
 #include "blobcache/verify.h"
-#include "loader/status.h"
+#include "loader/size.h"
 
 int ld_verify_file(struct bc_store *s, const struct bc_inventory_blob *b,
 	struct ld_verified *v, struct err *e)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "loader/cli.h"
+#include "loader/size.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 
@@ -43,31 +44,6 @@ static bool read_number(const char *s, uint64_t max, uint64_t *ret)
 			return false;
 	}
 	*ret = v;
-	return true;
-}
-
-/* A number with K, M, G or T behind it, powers of 1024, of 2^60 at most. */
-static bool read_size(const char *s, uint64_t *ret)
-{
-	static const char units[] = "KMGT";
-	size_t n = strspn(s, "0123456789");
-	unsigned shift = 0;
-	uint64_t v = 0, i;
-	const char *unit;
-
-	if (n == 0 || n > 15)
-		return false;
-	for (i = 0; i < n; i++)
-		v = v * 10 + (uint64_t)(s[i] - '0');
-	if (s[n]) {
-		unit = strchr(units, s[n] & ~0x20);
-		if (!unit || s[n + 1])
-			return false;
-		shift = 10 * (unsigned)(unit - units + 1);
-	}
-	if (v > UINT64_C(1) << (60 - shift))
-		return false;
-	*ret = v << shift;
 	return true;
 }
 
@@ -171,7 +147,7 @@ static int set_prefetch(struct ld_cli *c, const char *value, struct err *e)
 
 static int set_prefetch_rate(struct ld_cli *c, const char *value, struct err *e)
 {
-	if (!read_size(value, &c->prefetch_rate) || c->prefetch_rate == 0)
+	if (!ld_size_read(value, &c->prefetch_rate) || c->prefetch_rate == 0)
 		return bad_value(
 			"prefetch-rate", value, "bytes per second like 10M", e);
 	return 0;
@@ -179,14 +155,14 @@ static int set_prefetch_rate(struct ld_cli *c, const char *value, struct err *e)
 
 static int set_cache_size(struct ld_cli *c, const char *value, struct err *e)
 {
-	if (!read_size(value, &c->cache_size))
+	if (!ld_size_read(value, &c->cache_size))
 		return bad_value("cache-size", value, "a size like 20G", e);
 	return 0;
 }
 
 static int set_size(struct ld_cli *c, const char *value, struct err *e)
 {
-	if (!read_size(value, &c->size))
+	if (!ld_size_read(value, &c->size))
 		return bad_value("size", value, "a size like 20G", e);
 	return 0;
 }

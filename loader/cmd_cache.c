@@ -15,7 +15,7 @@
 #include "loader/cached.h"
 #include "loader/cmd.h"
 #include "loader/json.h"
-#include "loader/status.h"
+#include "loader/size.h"
 #include "loader/work.h"
 #include "runtime/base/util.h"
 

@@ -13,7 +13,7 @@
 #include "loader/control.h"
 #include "loader/fetch.h"
 #include "loader/imageref.h"
-#include "loader/status.h"
+#include "loader/size.h"
 #include "loader/work.h"
 #include "runtime/base/clock.h"
 

@@ -9,7 +9,7 @@
 #include "loader/cmd.h"
 #include "loader/image.h"
 #include "loader/json.h"
-#include "loader/status.h"
+#include "loader/size.h"
 #include "loader/work.h"
 
 #define MAX_TEXT (16u << 20)

@@ -167,7 +167,6 @@ static int mount_it(struct mount *m, struct err *e)
 		.watch_reads = m->cli->record != NULL,
 		.session.rt = m->work.rt,
 		.session.image = &m->image,
-		.session.owner_uid = geteuid(),
 		.session.plan = &m->plan,
 	};
 	int ret;

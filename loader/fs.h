@@ -23,8 +23,7 @@ struct ld_session_options {
 	struct ld_image *image; /* borrowed; outlives the session */
 	int fuse_fd;            /* taken: /dev/fuse, mounted */
 	const struct ld_transport_plan *plan; /* NULL: dev */
-	uint32_t owner_uid; /* unused by the kernel; shown nowhere */
-	/* Not the tree: one file per blob, for the kernel's EROFS (blobfs.h).
+	/* Not the tree: one file per blob, for the kernel's EROFS (blobfs.c).
 	 */
 	bool serves_blobs;
 };

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "loader/status.h"
+#include "loader/size.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/util.h"
 

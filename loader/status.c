@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "loader/layer.h"
+#include "loader/size.h"
 #include "runtime/base/util.h"
 
 /* The sums over all blobs. */
@@ -136,22 +137,6 @@ int ld_status_forget_process(json_t *o)
 }
 
 /* ---- text ---- */
-
-char *ld_size_text(uint64_t bytes, char ret[32])
-{
-	static const char units[] = "KMGTPE";
-	double v = (double)bytes;
-	size_t i;
-
-	if (bytes < 1024) {
-		(void)snprintf(ret, 32, "%" PRIu64 " B", bytes);
-		return ret;
-	}
-	for (i = 0; v >= 1024 * 1024 && i + 2 < sizeof(units); i++)
-		v /= 1024;
-	(void)snprintf(ret, 32, "%.1f %ciB", v / 1024, units[i]);
-	return ret;
-}
 
 static uint64_t number(const json_t *o, const char *key)
 {

@@ -31,6 +31,3 @@ json_t *ld_status_json(const struct ld_status_of *s);
 int ld_status_forget_process(json_t *o);
 /* For people, from that object. */
 void ld_status_print(const json_t *o, FILE *out);
-
-/* "4.7 MiB" into ret; returns it. */
-char *ld_size_text(uint64_t bytes, char ret[32]);

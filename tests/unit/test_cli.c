@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The command line: what each word does, and how mistakes are answered. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -276,6 +277,22 @@ static void a_very_long_option_is_refused(void **state)
 	assert_int_not_equal(parse(line, &c, &e), 0);
 }
 
+static void a_blank_is_no_unit_of_a_size(void **state)
+{
+	char *argv[] = {(char *)"sluice", (char *)"mount",
+		(char *)"--cache-size", (char *)"5 ", (char *)"a", (char *)"b",
+		NULL};
+	struct ld_cli c;
+	struct err e = {0};
+
+	assert_int_equal(ld_cli_parse(6, argv, &c, &e), -EINVAL);
+	assert_non_null(strstr(e.text, "'5 '"));
+	argv[3] = (char *)"5m";
+	assert_int_equal(ld_cli_parse(6, argv, &c, &e), 0);
+	assert_int_equal(c.cache_size, 5 << 20);
+	ld_cli_fini(&c);
+}
+
 static void help_fits_into_80_columns(void **state)
 {
 	const struct ld_cli_command *cmd = ld_cli_commands;
@@ -312,6 +329,7 @@ int main(void)
 		cmocka_unit_test(paths_become_absolute_but_urls_stay),
 		cmocka_unit_test(mistakes_are_named),
 		cmocka_unit_test(a_very_long_option_is_refused),
+		cmocka_unit_test(a_blank_is_no_unit_of_a_size),
 		cmocka_unit_test(help_fits_into_80_columns),
 	};
 
