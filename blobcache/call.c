@@ -19,7 +19,6 @@
 #include "blobcache/call_int.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -27,7 +26,6 @@
 #include "blobcache/retry.h"
 #include "blobcache/url.h"
 #include "runtime/base/clock.h"
-#include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 
 #define LOG_TOPIC "http"

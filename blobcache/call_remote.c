@@ -8,7 +8,6 @@
  */
 #include <errno.h>
 #include <pthread.h>
-#include <stdio.h>
 
 #include "blobcache/call_int.h"
 #include "blobcache/curl_lib.h"

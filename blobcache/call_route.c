@@ -5,8 +5,6 @@
  * one call tries it again. Only when all others have failed in a way that may
  * pass, those are asked as well: somebody has to be back first.
  */
-#include <errno.h>
-#include <stdio.h>
 
 #include "blobcache/call_int.h"
 #include "runtime/base/clock.h"

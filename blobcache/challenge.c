@@ -10,7 +10,6 @@
 #include "blobcache/challenge.h"
 
 #include <errno.h>
-#include <stdint.h>
 #include <string.h>
 #include <strings.h>
 

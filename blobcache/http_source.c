@@ -11,7 +11,6 @@
 
 #include "blobcache/http_int.h"
 #include "blobcache/registry.h"
-#include "blobcache/registry_int.h"
 #include "blobcache/tls_dir.h"
 #include "blobcache/url.h"
 #include "runtime/base/log.h"

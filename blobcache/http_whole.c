@@ -20,7 +20,6 @@
 #include "blobcache/http_int.h"
 #include "blobcache/store_int.h"
 #include "runtime/base/log.h"
-#include "runtime/base/mem.h"
 
 #define LOG_TOPIC "http"
 /* So often the object is fetched again because bytes of it were wrong. */

@@ -8,7 +8,6 @@
 #include "blobcache/toml.h"
 
 #include <errno.h>
-#include <string.h>
 
 #include "blobcache/toml_int.h"
 #include "runtime/base/mem.h"

@@ -1,18 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fetch: an image whole into the cache, here or by the process of a mount. */
 #include <errno.h>
-#include <inttypes.h>
 #include <jansson.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "loader/cmd.h"
 #include "loader/control.h"
 #include "loader/fetch.h"
-#include "loader/imageref.h"
 #include "loader/size.h"
 #include "loader/work.h"
 #include "runtime/base/clock.h"

@@ -13,8 +13,6 @@
 #include "blobcache/registry.h"
 #include "loader/image_int.h"
 #include "loader/rafs.h"
-#include "runtime/base/cleanup.h"
-#include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 
 #define MAX_URL 4400

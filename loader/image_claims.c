@@ -7,7 +7,6 @@
  * came from, and goes when a mount has seen chunks that were wrong: then the
  * next one asks for the tables again.
  */
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 

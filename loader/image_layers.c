@@ -27,7 +27,6 @@
 #include "loader/json.h"
 #include "loader/layer_stream.h"
 #include "loader/merge.h"
-#include "loader/progress.h"
 #include "runtime/base/cleanup.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"

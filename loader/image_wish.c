@@ -9,7 +9,6 @@
 
 #include "loader/image_int.h"
 #include "loader/rafs.h"
-#include "runtime/base/util.h"
 
 #define WISH_NAME "wish"
 

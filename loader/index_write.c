@@ -3,7 +3,6 @@
  * Writing an index: the bytes of a plan (index_plan.h). The buffer has its
  * final size, all zeros, before the first byte is put into it.
  */
-#include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
 

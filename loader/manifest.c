@@ -11,7 +11,6 @@
 #include "loader/manifest.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>

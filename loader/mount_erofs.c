@@ -16,7 +16,6 @@
 
 #include "loader/readahead_erofs.h"
 #include "runtime/base/cleanup.h"
-#include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 
 #define READAHEAD_KB 1024 /* of what is fetched when it is asked for */

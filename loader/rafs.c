@@ -16,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "blobcache/map.h"
 #include "loader/rafs_int.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"

@@ -9,7 +9,6 @@
 
 #include "blobcache/map.h"
 #include "loader/rafs_int.h"
-#include "runtime/base/util.h"
 
 int rafs_codec(uint32_t compressor, bool is_compressed, enum bc_codec *ret,
 	struct err *e)

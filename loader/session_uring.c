@@ -6,10 +6,8 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "loader/transport_int.h"
-#include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Times and digests inside a TOC; see toc.h. */
 #include <errno.h>
-#include <string.h>
 
 #include "loader/toc.h"
 #include "runtime/base/util.h"

@@ -18,7 +18,6 @@
 #include <sys/epoll.h>
 #include <time.h>
 
-#include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"

@@ -3,7 +3,6 @@
 #include "runtime/file.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/uio.h>

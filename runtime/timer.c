@@ -6,7 +6,6 @@
  */
 #include "runtime/timer_int.h"
 
-#include <assert.h>
 #include <stddef.h>
 
 #include "runtime/base/clock.h"

@@ -3,9 +3,7 @@
  * loader/driver and what it asks of a session, without a mount of ours: the
  * wait for the end of an EROFS, requests that are ended because of it.
  */
-#include <fcntl.h>
 #include <poll.h>
-#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>

@@ -4,7 +4,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 #include "runtime/file.h"
 #include "tests/async/engines.h"

@@ -2,11 +2,9 @@
 /* blobcache/fill: blobs made whole, in both classes, on every engine. */
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
-#include <string.h>
 
 #include <cmocka.h>
 

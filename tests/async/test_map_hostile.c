@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The hostile maps and groups of tests/samples: a file's name says its end. */
-#include <fcntl.h>
 #include <stdint.h>
 
 #include "blobcache/decode.h"

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Two sources as one: the second is for what the first does not have. */
-#include <string.h>
 
 #include "blobcache/source.h"
 #include "runtime/base/clock.h"

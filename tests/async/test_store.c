@@ -4,7 +4,6 @@
  * boots, other processes. Full and read-only disks: test_blob_disk.c.
  */
 #include <errno.h>
-#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>

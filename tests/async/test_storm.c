@@ -7,7 +7,6 @@
 #include <limits.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>

@@ -3,12 +3,10 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"
-#include "runtime/file.h"
 #include "tests/async/engines.h"
 
 /* ---- tasks ---- */

@@ -20,7 +20,6 @@
 #include "loader/merge.h"
 #include "runtime/base/buf.h"
 #include "runtime/base/clock.h"
-#include "runtime/base/mem.h"
 
 enum { FILES_PER_DIR = 100, MAX_LAYERS = 500 };
 

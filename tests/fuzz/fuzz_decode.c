@@ -4,7 +4,6 @@
  * the context, the context, the compressed bytes.
  */
 #include <stdint.h>
-#include <stdlib.h>
 
 #include "blobcache/decode.h"
 #include "runtime/base/buf.h"

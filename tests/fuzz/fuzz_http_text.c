@@ -4,7 +4,6 @@
  * redirect targets. Each reader gets the same bytes.
  */
 #include <stdlib.h>
-#include <string.h>
 
 #include "blobcache/challenge.h"
 #include "blobcache/header.h"

@@ -3,7 +3,6 @@
  * loader/index: attributes and directories that were written are read back,
  * and broken indexes are safe.
  */
-#include <dirent.h>
 #include <errno.h>
 
 #include "tests/lib/index_fixture.h"

@@ -11,7 +11,6 @@
 #include <cmocka.h>
 
 #include "loader/manifest.h"
-#include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 
 #define H(c) c c c c c c c c c c c c c c c c

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the tar parser understands, feature by feature. */
-#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -11,7 +10,6 @@
 #include <cmocka.h>
 
 #include "loader/tar_layer.h"
-#include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 
 /* ---- making tars ---- */
