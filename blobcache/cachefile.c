@@ -60,6 +60,19 @@ int bc_store_map_put(
 	return store_put(s, rel, map->base, map->base_len);
 }
 
+/* Nothing is open yet. 0 or -errno, with nothing to close. */
+static int init(
+	struct bc_cachefile *c, struct bc_store *s, const struct bc_map *map)
+{
+	*c = (struct bc_cachefile){.data.fd = -1,
+		.ready_fd = -1,
+		.guard = -1,
+		.map = map,
+		.store = s,
+		.read_only = s->read_only};
+	return -pthread_mutex_init(&c->lock, NULL);
+}
+
 static int open_file(int dir, const char *name, int flags, struct stat *ret)
 {
 	int fd, r = 0;
@@ -110,7 +123,11 @@ fail:
 	return r;
 }
 
-int cachefile_attach(struct bc_cachefile *c, int dir)
+/*
+ * Open data and ready in the directory dir, which fit c->map and each other,
+ * and map the bits. 0, -ENOENT, -EPROTO (they do not) or -errno.
+ */
+static int attach(struct bc_cachefile *c, int dir)
 {
 	CLEANUP_FD int ready = -1;
 	CLEANUP_FD int data = -1;
@@ -196,24 +213,27 @@ static int make_data(const struct bc_cachefile *c, int dir)
 	return 0;
 }
 
-/*
- * New files for both. The old bits go first and for good: they must never be
- * seen beside new data.
- */
-static int make_anew(struct bc_cachefile *c, int dir)
+int cachefile_unlink(int dir)
 {
-	int r;
-
 	if (unlinkat(dir, "ready", 0) < 0 && errno != ENOENT)
 		return -errno;
 	if (fsync(dir) < 0)
 		return -errno;
 	if (unlinkat(dir, "data", 0) < 0 && errno != ENOENT)
 		return -errno;
-	r = make_data(c, dir);
+	return 0;
+}
+
+/* New files for both. */
+static int make_anew(struct bc_cachefile *c, int dir)
+{
+	int r = cachefile_unlink(dir);
+
+	if (r == 0)
+		r = make_data(c, dir);
 	if (r == 0)
 		r = make_ready(c, dir);
-	return r < 0 ? r : cachefile_attach(c, dir);
+	return r < 0 ? r : attach(c, dir);
 }
 
 /* Whether the file holds just these bytes; piece by piece, maps are large. */
@@ -289,7 +309,7 @@ static int adopt_under_lock(
 		return -errno;
 	r = make_ready(c, dir);
 	if (r == 0)
-		r = cachefile_attach(c, dir);
+		r = attach(c, dir);
 	for (i = 0; r == 0 && i < c->map->chunk_count; i++)
 		bc_ready_set(&c->bits, i);
 	if (r == 0)
@@ -300,12 +320,8 @@ static int adopt_under_lock(
 int store_adopt(struct bc_store *s, const char *name, int fd,
 	const struct digest *blob, const struct bc_map *map)
 {
-	struct bc_cachefile c = {.data.fd = -1,
-		.ready_fd = -1,
-		.guard = -1,
-		.map = map,
-		.store = s};
 	CLEANUP_FD int dir = -1;
+	struct bc_cachefile c;
 	char path[STORE_MAX_REL];
 	int r;
 
@@ -313,9 +329,9 @@ int store_adopt(struct bc_store *s, const char *name, int fd,
 	r = lock_dir(s, path, &dir);
 	if (r < 0)
 		return r;
-	r = pthread_mutex_init(&c.lock, NULL);
-	if (r != 0)
-		return -r;
+	r = init(&c, s, map);
+	if (r < 0)
+		return r;
 	keep_map(&c, dir, path);
 	r = adopt_under_lock(&c, dir, name, fd);
 	bc_cachefile_close(&c);
@@ -329,7 +345,7 @@ static int open_read_only(struct bc_cachefile *c, int dir)
 
 	if (flock(dir, LOCK_SH) < 0)
 		return -errno;
-	r = cachefile_attach(c, dir);
+	r = attach(c, dir);
 	if (r < 0)
 		return r;
 	c->durable_only = !bc_ready_is_boot(&c->bits, c->store->boot_id);
@@ -356,7 +372,7 @@ static int open_writable(struct bc_cachefile *c, const char *dir_path)
 	if (r < 0)
 		return r;
 	keep_map(c, dir, dir_path);
-	r = cachefile_attach(c, dir);
+	r = attach(c, dir);
 	if (r == 0 && is_sealed_and_damaged(c)) {
 		detach(c);
 		r = -EPROTO;
@@ -378,19 +394,13 @@ int cachefile_open_dir(struct bc_store *s, int dir, const struct bc_map *map,
 	struct bc_cachefile *c = ret;
 	int r;
 
-	*c = (struct bc_cachefile){.data.fd = -1,
-		.ready_fd = -1,
-		.guard = -1,
-		.map = map,
-		.store = s,
-		.read_only = s->read_only};
-	r = -pthread_mutex_init(&c->lock, NULL);
+	r = init(c, s, map);
 	if (r < 0)
 		return r;
 	if (s->read_only) {
 		r = open_read_only(c, dir);
 	} else {
-		r = flock(dir, LOCK_EX) < 0 ? -errno : cachefile_attach(c, dir);
+		r = flock(dir, LOCK_EX) < 0 ? -errno : attach(c, dir);
 	}
 	if (r < 0)
 		bc_cachefile_close(c);
@@ -407,15 +417,9 @@ int bc_cachefile_open(struct bc_store *s, const struct digest *blob,
 
 	if (digest_len(blob->algo) == 0 || digest_len(map->id.algo) == 0)
 		return err_set(e, -EINVAL, "a cache file needs two digests");
-	*c = (struct bc_cachefile){.data.fd = -1,
-		.ready_fd = -1,
-		.guard = -1,
-		.map = map,
-		.store = s,
-		.read_only = s->read_only};
-	r = pthread_mutex_init(&c->lock, NULL);
-	if (r != 0)
-		return err_sys(e, -r, "cannot make a lock for a cache file");
+	r = init(c, s, map);
+	if (r < 0)
+		return err_sys(e, r, "cannot make a lock for a cache file");
 	dir_name(blob, &map->id, path);
 	if (s->read_only) {
 		dir = openat(
@@ -430,9 +434,7 @@ int bc_cachefile_open(struct bc_store *s, const struct digest *blob,
 				 "nothing of this blob",
 				s->path, path, -r);
 		bc_cachefile_close(c);
-		(void)pthread_mutex_init(&c->lock, NULL); /* worked before */
-		c->map = map;
-		c->store = s;
+		(void)init(c, s, map); /* worked before */
 		c->read_only = true;
 	}
 	return 0;

@@ -62,19 +62,14 @@ static bool is_in_use(int dir)
 	return fcntl(fd, F_SETLEASE, F_UNLCK) < 0;
 }
 
-/* The bits first, and for good: they must never be seen beside new data. */
 static int unlink_both(int dir, uint64_t *ret_freed)
 {
 	uint64_t bytes = allocated(dir, "data") + allocated(dir, "ready");
+	int r = cachefile_unlink(dir);
 
-	if (unlinkat(dir, "ready", 0) < 0 && errno != ENOENT)
-		return -errno;
-	if (fsync(dir) < 0)
-		return -errno;
-	if (unlinkat(dir, "data", 0) < 0 && errno != ENOENT)
-		return -errno;
-	*ret_freed = bytes;
-	return 0;
+	if (r == 0)
+		*ret_freed = bytes;
+	return r;
 }
 
 /* ---- runs ---- */

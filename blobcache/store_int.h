@@ -67,10 +67,11 @@ void cachefile_unlock(struct bc_cachefile *c);
 /* At its limit: nothing more is cached (evict.c). ANY_THREAD. */
 bool store_is_over(const struct bc_store *s);
 /*
- * Open data and ready in the directory dir, which fit c->map and each other,
- * and map the bits. 0, -ENOENT, -EPROTO (they do not) or -errno. BLOCKING.
+ * Remove data and ready from the directory dir, whose lock the caller holds:
+ * the bits first and for good, they must never be seen beside new data. Fine if
+ * they are not there. 0 or -errno. BLOCKING.
  */
-int cachefile_attach(struct bc_cachefile *c, int dir);
+int cachefile_unlink(int dir);
 /*
  * The cache file in the directory dir as it is: nothing is made or mended. The
  * lock on dir is held from then on. 0, -ENOENT, -EPROTO, -errno; to be closed
