@@ -26,6 +26,7 @@
 /* Fetch, decode and verify so often before a group has failed. */
 #define BLOB_TRIES 3
 #define BLOB_STORING_BUCKETS 64
+#define BLOB_STORE_IOV 128
 
 /* Bytes that several hold; the last one frees them. */
 struct blob_mem {
@@ -95,8 +96,12 @@ struct blob_run {
 	struct blob_mem *src;
 	/* the write to the cache */
 	bool is_storing;
-	uint32_t at_group, at_chunk; /* the chunk counted within its group */
-	uint32_t chunk_count;        /* being written */
+	struct iovec *iov; /* owned; BLOB_STORE_IOV of them */
+	uint32_t iov_count;
+	uint32_t at_group, at_chunk; /* behind what is being written; the chunk
+	                                counted within its group */
+	uint32_t kept_from;          /* earlier groups are done with */
+	uint32_t first_chunk, chunk_count; /* being written, of the map */
 	uint64_t stored;
 
 	uint32_t count;

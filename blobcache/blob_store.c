@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The write to the cache, beside the replies: every group that a run has
- * verified, one write for each stretch of chunks that lie alike in the group
- * and on the device; after a stretch is written its bits are set.
+ * verified. Chunks that are neighbours on the device share a write, also those
+ * of several groups: small files have a group each, and a write costs as much
+ * as many of them. What no chunk covers between two is written as zeros. After
+ * a write the bits of its chunks are set.
  *
  * From landing until its bits are set a group can be found in the blob's
  * storing table, so that nobody fetches it again meanwhile. Whatever fails here
@@ -14,10 +16,15 @@
 #include "blobcache/blob_int.h"
 #include "blobcache/evict.h"
 #include "runtime/base/log.h"
+#include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 
 #define LOG_TOPIC "blob"
 #define WARN_INTERVAL_MS 60000
+#define MAX_GAP 4096u        /* files begin at blocks */
+#define MAX_WRITE (4u << 20) /* bytes of a write of several stretches */
+
+static const uint8_t zeros[MAX_GAP];
 
 static void store_next(struct blob_run *run);
 
@@ -62,16 +69,22 @@ static void group_finish(struct blob_run *run, struct run_group *rg)
 	rg->mem = NULL;
 }
 
+/* Groups before end need no bytes any more. */
+static void finish_groups(struct blob_run *run, uint32_t end)
+{
+	for (; run->kept_from < end; run->kept_from++)
+		if (run->groups[run->kept_from].mem)
+			group_finish(run, &run->groups[run->kept_from]);
+}
+
 static void store_finish(struct blob_run *run)
 {
-	uint32_t i;
-
 	if (run->is_storing)
 		bc_cachefile_store_end(&run->blob->file);
 	run->is_storing = false;
-	for (i = 0; i < run->count; i++)
-		if (run->groups[i].mem)
-			group_finish(run, &run->groups[i]);
+	mem_free(run->iov);
+	run->iov = NULL;
+	finish_groups(run, run->count);
 	if (run->stored) {
 		bc_store_note(run->blob->store, run->stored);
 		blob_sync_note(run->blob, run->stored);
@@ -107,82 +120,134 @@ static uint32_t stretch(
 	return i - first;
 }
 
-static uint64_t stretch_len(const struct bc_chunk *first, uint32_t count)
+/* Where chunks [first, first + count) of m begin and end on the device. */
+static uint64_t chunks_begin(const struct bc_map *m, uint32_t first)
 {
-	const struct bc_chunk *last = first + count - 1;
-
-	return last->dev_off + last->len - first->dev_off;
+	return m->chunks[first].dev_off;
 }
 
-static const struct bc_group *store_group(const struct blob_run *run)
+static uint64_t chunks_end(
+	const struct bc_map *m, uint32_t first, uint32_t count)
 {
-	return &run->blob->map.groups[run->groups[run->at_group].group];
+	const struct bc_chunk *last = &m->chunks[first + count - 1];
+
+	return last->dev_off + last->len;
+}
+
+static void iov_add(struct blob_run *run, const void *p, uint64_t len)
+{
+	/* it is only read */
+	run->iov[run->iov_count++] =
+		(struct iovec){.iov_base = (void *)p, .iov_len = (size_t)len};
+}
+
+/* Chunks [first, first + n), at bytes, join the write. False: they do not. */
+static bool write_add(
+	struct blob_run *run, uint32_t first, uint32_t n, const uint8_t *bytes)
+{
+	const struct bc_map *m = &run->blob->map;
+	uint64_t begin = chunks_begin(m, first), len, end;
+
+	len = chunks_end(m, first, n) - begin;
+	if (run->chunk_count == 0) {
+		run->first_chunk = first;
+	} else {
+		end = chunks_end(m, run->first_chunk, run->chunk_count);
+		if (first != run->first_chunk + run->chunk_count ||
+			begin - end > MAX_GAP ||
+			begin + len - chunks_begin(m, run->first_chunk) >
+				MAX_WRITE ||
+			run->iov_count + 2 > BLOB_STORE_IOV)
+			return false;
+		if (begin > end)
+			iov_add(run, zeros, begin - end);
+	}
+	iov_add(run, bytes, len);
+	run->chunk_count += n;
+	return true;
+}
+
+/* From at_group and at_chunk on, which move behind what joined the write. */
+static void write_gather(struct blob_run *run)
+{
+	const struct bc_map *m = &run->blob->map;
+	const struct bc_group *g;
+	struct run_group *rg;
+	uint32_t first, n;
+
+	run->iov_count = run->chunk_count = 0;
+	for (; run->at_group < run->count; run->at_group++, run->at_chunk = 0) {
+		rg = &run->groups[run->at_group];
+		g = &m->groups[rg->group];
+		while (rg->mem && run->at_chunk < g->chunk_count) {
+			first = g->first_chunk + run->at_chunk;
+			n = stretch(m, g, run->at_chunk);
+			if (!write_add(run, first, n,
+				    rg->bytes + m->chunks[first].group_off))
+				return;
+			run->at_chunk += n;
+		}
+	}
 }
 
 static void store_written(struct rt_op *op)
 {
 	struct rt_io *io = container_of(op, struct rt_io, op);
 	struct blob_run *run = container_of(io, struct blob_run, io);
-	uint32_t first = store_group(run)->first_chunk + run->at_chunk;
+	const struct bc_map *m = &run->blob->map;
 	uint64_t len;
 
 	rt_worker_assert(run->worker);
-	len = stretch_len(&run->blob->map.chunks[first], run->chunk_count);
+	len = chunks_end(m, run->first_chunk, run->chunk_count) -
+	      chunks_begin(m, run->first_chunk);
 	if (op->result != (int64_t)len) {
 		warn_store(
 			run->blob, op->result < 0 ? (int)op->result : -ENOSPC);
 		store_finish(run);
 		return;
 	}
-	if (bc_cachefile_set_ready(&run->blob->file, first, run->chunk_count) <
-		0) {
+	if (bc_cachefile_set_ready(
+		    &run->blob->file, run->first_chunk, run->chunk_count) < 0) {
 		warn_store(run->blob, -EIO);
 		store_finish(run);
 		return;
 	}
 	run->stored += len;
-	run->at_chunk += run->chunk_count;
 	store_next(run);
-}
-
-static void store_write(struct blob_run *run)
-{
-	const struct bc_map *m = &run->blob->map;
-	const struct bc_group *g = store_group(run);
-	const struct bc_chunk *c = &m->chunks[g->first_chunk + run->at_chunk];
-
-	run->chunk_count = stretch(m, g, run->at_chunk);
-	run->io = (struct rt_io){.flags = RT_IO_ALL, .cls = RT_PREFETCH};
-	rt_file_write(run->worker, &run->io, run->blob->file.data.fd,
-		run->groups[run->at_group].bytes + c->group_off,
-		stretch_len(c, run->chunk_count), c->dev_off, store_written);
 }
 
 static void store_next(struct blob_run *run)
 {
-	for (; run->at_group < run->count; run->at_group++) {
-		struct run_group *rg = &run->groups[run->at_group];
-
-		if (rg->mem && run->at_chunk < store_group(run)->chunk_count) {
-			store_write(run);
-			return;
-		}
-		if (rg->mem)
-			group_finish(run, rg);
-		run->at_chunk = 0;
+	finish_groups(run, run->at_group);
+	write_gather(run);
+	if (run->chunk_count == 0) {
+		store_finish(run);
+		return;
 	}
-	store_finish(run);
+	run->io = (struct rt_io){.flags = RT_IO_ALL, .cls = RT_PREFETCH};
+	rt_file_writev(run->worker, &run->io, run->blob->file.data.fd, run->iov,
+		run->iov_count, chunks_begin(&run->blob->map, run->first_chunk),
+		store_written);
+}
+
+/* Is there anything to write, and may it be written? */
+static bool store_begin(struct blob_run *run)
+{
+	struct bc_blob *b = run->blob;
+
+	if (bc_store_is_full(b->store) || bc_cachefile_store_begin(&b->file))
+		return false;
+	run->is_storing = true;
+	run->iov = mem_calloc(BLOB_STORE_IOV, sizeof(*run->iov));
+	return run->iov != NULL;
 }
 
 void blob_store_start(struct blob_run *run)
 {
-	struct bc_blob *b = run->blob;
-
 	run->at_group = 0;
 	run->at_chunk = 0;
-	run->is_storing = !bc_store_is_full(b->store) &&
-	                  bc_cachefile_store_begin(&b->file) == 0;
-	if (run->is_storing)
+	run->kept_from = 0;
+	if (store_begin(run))
 		store_next(run);
 	else
 		store_finish(run);
