@@ -78,7 +78,6 @@ struct blob_run {
 	struct rt_task task;
 	struct bc_fetch fetch;
 	struct bc_ticket ticket;
-	uint64_t asked_ns; /* when the fetch was started */
 	struct bc_blob *blob;
 	struct rt_worker *worker; /* its owner, once it runs */
 	struct list node;         /* under the blob's lock: all runs */
@@ -86,6 +85,7 @@ struct blob_run {
 	/* under the blob's lock */
 	enum rt_class cls;
 	bool is_submitted, is_fetching, is_cancelled;
+	bool is_waited_for; /* counted there */
 	/* the owner's */
 	uint8_t state;
 	bool has_slot; /* came through the channel */
@@ -135,9 +135,11 @@ struct bc_blob {
 	struct bc_map map;
 	struct bc_source *source; /* owned; NULL: cached bytes only */
 	struct bc_cachefile file;
-	struct bc_plan_limits limits;      /* of a source that is near */
-	struct bc_distance distance;       /* under lock */
-	atomic_uint_least64_t distance_us; /* what it says; 0: not known */
+	struct bc_plan_limits limits; /* of a source that is near */
+	struct bc_distance distance;  /* under lock */
+	/* what it says; 0: not known */
+	atomic_uint_least64_t distance_us, distance_bytes;
+	atomic_uint waited_for; /* ranges on their way that a reader needs */
 	struct rt_flight_table flights;
 	struct rt_worker *home; /* worker 0: sync and close */
 

@@ -226,8 +226,11 @@ static uint32_t fresh_add_around(struct bc_blob *b,
 static void fresh_submit(struct bc_blob_read *br, struct fresh *fresh,
 	struct blob_flight **flights, uint32_t *wanted, uint32_t n)
 {
-	const struct bc_plan_limits limits = bc_plan_for_distance(
-		&br->blob->limits, atomic_load(&br->blob->distance_us));
+	const struct bc_blob *b = br->blob;
+	const struct bc_plan_limits limits = bc_plan_now(&b->limits,
+		&(struct bc_plan_line){.us = atomic_load(&b->distance_us),
+			.bytes = atomic_load(&b->distance_bytes),
+			.waited_for = atomic_load(&b->waited_for)});
 	uint32_t i;
 
 	if (br->r->cls == RT_DEMAND)

@@ -18,7 +18,6 @@
 #include "blobcache/blob_int.h"
 #include "blobcache/decode.h"
 #include "blobcache/store_int.h"
-#include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"
@@ -227,6 +226,32 @@ static void run_decode(struct blob_run *run)
 
 /* ---- fetch ---- */
 
+/* The lock is held. */
+static void count_waited_for(struct blob_run *run, bool is)
+{
+	if (run->is_waited_for == is)
+		return;
+	run->is_waited_for = is;
+	if (is)
+		atomic_fetch_add(&run->blob->waited_for, 1);
+	else
+		atomic_fetch_sub(&run->blob->waited_for, 1);
+}
+
+/* The lock is held. */
+static void note_distance(struct blob_run *run)
+{
+	const struct bc_fetch *f = &run->fetch;
+	struct bc_blob *b = run->blob;
+
+	count_waited_for(run, false);
+	if (f->result < 0 || f->wait_us + f->body_us == 0)
+		return;
+	bc_distance_note(&b->distance, f->wait_us, f->body_us, f->len);
+	atomic_store(&b->distance_us, bc_distance_us(&b->distance));
+	atomic_store(&b->distance_bytes, bc_distance_bytes(&b->distance));
+}
+
 static void run_fetched(struct bc_fetch *f)
 {
 	struct blob_run *run = container_of(f, struct blob_run, fetch);
@@ -234,12 +259,7 @@ static void run_fetched(struct bc_fetch *f)
 	rt_worker_assert(run->worker);
 	run_lock(run);
 	run->is_fetching = false;
-	if (f->result == 0 && !run->blob->source->is_local) {
-		bc_distance_note(&run->blob->distance,
-			(clock_ns() - run->asked_ns) / 1000);
-		atomic_store(&run->blob->distance_us,
-			bc_distance_us(&run->blob->distance));
-	}
+	note_distance(run);
 	run_unlock(run);
 	if (f->result == 0) {
 		run_enter(run, RUN_DECODE);
@@ -269,14 +289,15 @@ static unsigned run_fetch(struct blob_run *run)
 	run->fetch.len = run->len;
 	run->fetch.buf = run->src->data;
 	run->fetch.is_again = run->tries > 1;
+	run->fetch.wait_us = run->fetch.body_us = 0;
 	run->fetch.worker = run->worker;
 	run->fetch.done = run_fetched;
-	run->asked_ns = clock_ns();
 	run_lock(run);
 	is_cancelled = run->is_cancelled;
 	if (!is_cancelled) {
 		run->fetch.cls = run->cls;
 		run->is_fetching = true;
+		count_waited_for(run, run->cls == RT_DEMAND);
 		bc_source_fetch(run->blob->source, &run->fetch);
 	}
 	run_unlock(run);
@@ -406,8 +427,10 @@ void blob_flight_promote(struct blob_flight *fl)
 		was_demand = run->cls == RT_DEMAND;
 		is_submitted = run->is_submitted;
 		run->cls = RT_DEMAND;
-		if (!was_demand && run->is_fetching)
+		if (!was_demand && run->is_fetching) {
+			count_waited_for(run, true);
 			bc_source_promote(b->source, &run->fetch);
+		}
 		atomic_fetch_add(&run->refs, 1);
 	}
 	(void)pthread_mutex_unlock(&b->lock);

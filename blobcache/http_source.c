@@ -73,6 +73,8 @@ static void fetch_answered(struct bc_call *c)
 	bool is_whole = c->result == -EOPNOTSUPP;
 	int rc = is_whole ? 0 : http_fetch_code(s, c);
 
+	hf->fetch->wait_us = c->t.wait_us;
+	hf->fetch->body_us = c->t.body_us;
 	bc_call_fini(c);
 	hf->fetch->via = 1u << c->at;
 	pthread_mutex_lock(&s->lock);

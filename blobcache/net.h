@@ -89,7 +89,10 @@ struct bc_transfer {
 	 * -ENOMEM, -ECANCELED.
 	 */
 	int result;
-	long status;       /* HTTP status */
+	long status; /* HTTP status */
+	/* of a complete answer: from the request until its first byte, and from
+	 * there to its last, microseconds */
+	uint64_t wait_us, body_us;
 	uint64_t body_len; /* kept bytes of the body */
 	bool range_ignored;
 	bool has_content_length;

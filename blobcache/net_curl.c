@@ -324,6 +324,18 @@ static void job_end(struct net_job *j)
 	job_free(j);
 }
 
+static void note_times(struct net_job *j)
+{
+	curl_off_t asked = 0, first = 0, last = 0;
+
+	/* what is not known stays 0 */
+	(void)curl_easy_getinfo(j->easy, CURLINFO_PRETRANSFER_TIME_T, &asked);
+	(void)curl_easy_getinfo(j->easy, CURLINFO_STARTTRANSFER_TIME_T, &first);
+	(void)curl_easy_getinfo(j->easy, CURLINFO_TOTAL_TIME_T, &last);
+	j->t->wait_us = first > asked ? (uint64_t)(first - asked) : 0;
+	j->t->body_us = last > first ? (uint64_t)(last - first) : 0;
+}
+
 void net_job_finish(struct net_job *j, CURLcode code)
 {
 	struct bc_transfer *t = j->t;
@@ -335,6 +347,8 @@ void net_job_finish(struct net_job *j, CURLcode code)
 	t->result = j->result ? j->result : code_result(j, code);
 	if (t->result == 0)
 		t->result = net_check_end(j);
+	if (t->result == 0)
+		note_times(j);
 	if (t->result < 0 && !t->error[0]) {
 		words = words_for(t->result, code);
 		if (!words)

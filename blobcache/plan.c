@@ -20,15 +20,24 @@ const struct bc_plan_limits bc_plan_bulk = {.max_gap = 128u << 10,
 #define DISTANCE_LOT 16 /* ranges; the least of two lots counts */
 #define FAR_US 15000
 #define VERY_FAR_US 40000
+#define MAX_NOTED (UINT64_C(1) << 26) /* microseconds, bytes: no overflow */
+#define CROWD 4u
 
-void bc_distance_note(struct bc_distance *d, uint64_t us)
+void bc_distance_note(
+	struct bc_distance *d, uint64_t wait_us, uint64_t body_us, uint64_t len)
 {
-	us = max_u64(us, 1);
+	wait_us = min_u64(max_u64(wait_us, 1), MAX_NOTED);
 	if (d->count == DISTANCE_LOT) {
 		d->before_us = d->least_us;
+		d->per_wait = d->wait_us / DISTANCE_LOT * d->bytes /
+		              max_u64(d->body_us, 1);
 		d->count = 0;
+		d->wait_us = d->body_us = d->bytes = 0;
 	}
-	d->least_us = d->count == 0 ? us : min_u64(d->least_us, us);
+	d->least_us = d->count == 0 ? wait_us : min_u64(d->least_us, wait_us);
+	d->wait_us += wait_us;
+	d->body_us += min_u64(body_us, MAX_NOTED);
+	d->bytes += min_u64(len, MAX_NOTED);
 	d->count++;
 }
 
@@ -37,15 +46,24 @@ uint64_t bc_distance_us(const struct bc_distance *d)
 	return d->before_us ? min_u64(d->least_us, d->before_us) : d->least_us;
 }
 
-struct bc_plan_limits bc_plan_for_distance(
-	const struct bc_plan_limits *near, uint64_t us)
+uint64_t bc_distance_bytes(const struct bc_distance *d)
 {
-	unsigned shift = us < FAR_US ? 0 : us < VERY_FAR_US ? 1 : 2;
+	return d->per_wait;
+}
+
+struct bc_plan_limits bc_plan_now(
+	const struct bc_plan_limits *near, const struct bc_plan_line *line)
+{
+	unsigned shift = line->us < FAR_US ? 0 : line->us < VERY_FAR_US ? 1 : 2;
 	struct bc_plan_limits l = *near;
 
 	l.around <<= shift;
 	l.max_gap <<= shift;
 	l.max_len <<= shift;
+	/* doubled, so that windows stay aligned */
+	while (l.around > 0 && line->waited_for >= CROWD &&
+		2 * (uint64_t)l.around <= min_u64(line->bytes, l.max_len))
+		l.around *= 2;
 	return l;
 }
 

@@ -29,25 +29,38 @@ extern const struct bc_plan_limits bc_plan_local;
 extern const struct bc_plan_limits bc_plan_bulk;
 
 /*
- * How far away the source is: the least time that a range took of late. It
+ * How far away the source is: the least time until an answer began of late. It
  * holds what the server needs, too; what it does not hold is how long others
  * kept the line busy.
  */
 struct bc_distance {
 	uint64_t least_us, before_us; /* of this lot of ranges, of the last */
 	unsigned count;               /* ranges of this lot */
+	uint64_t wait_us, body_us, bytes; /* of this lot, all */
+	uint64_t per_wait;                /* bytes, of the last lot */
 };
 
-/* A range took so long. */
-void bc_distance_note(struct bc_distance *d, uint64_t us);
+/* A range of len bytes began to come after wait_us, and came for body_us. */
+void bc_distance_note(struct bc_distance *d, uint64_t wait_us, uint64_t body_us,
+	uint64_t len);
 /* 0: not known yet. */
 uint64_t bc_distance_us(const struct bc_distance *d);
+/* What a range brings while another one waits, on average; 0: not known. */
+uint64_t bc_distance_bytes(const struct bc_distance *d);
+
+/* What is known when a reader has to ask. */
+struct bc_plan_line {
+	uint64_t us, bytes;  /* as bc_distance_us, bc_distance_bytes */
+	unsigned waited_for; /* ranges on their way that other readers need */
+};
 /*
- * What to ask of a source so far away: the longer a request takes, the more of
- * the neighbours it takes along, up to four times as much.
+ * What to ask for now. The longer a request takes, the more of the neighbours
+ * it takes along, up to four times as much. Where many readers wait at once the
+ * server has all requests that it can work on: then a range may hold what comes
+ * in the time that a request costs.
  */
-struct bc_plan_limits bc_plan_for_distance(
-	const struct bc_plan_limits *near, uint64_t us);
+struct bc_plan_limits bc_plan_now(
+	const struct bc_plan_limits *near, const struct bc_plan_line *line);
 
 /*
  * The groups around group that a demand read takes along: those in the same

@@ -34,6 +34,11 @@ struct bc_fetch {
 	 * used up), -EPROTO (the server breaks HTTP), -ECANCELED.
 	 */
 	int result;
+	/*
+	 * With 0, of a network: from the request until its answer began, and
+	 * from there to its end. Both 0: not known.
+	 */
+	uint64_t wait_us, body_us;
 	/* private to the source */
 	struct rt_task task;
 	void *priv;

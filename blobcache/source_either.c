@@ -65,6 +65,8 @@ static void inner_done(struct bc_fetch *inner)
 	} else {
 		f->result = inner->result;
 		f->via = inner->via;
+		f->wait_us = inner->wait_us;
+		f->body_us = inner->body_us;
 		f->priv = NULL;
 	}
 	pthread_mutex_unlock(&s->lock);

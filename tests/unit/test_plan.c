@@ -206,37 +206,79 @@ static void the_least_of_late_is_the_distance(void **state)
 	unsigned i;
 
 	assert_int_equal(bc_distance_us(&d), 0);
-	bc_distance_note(&d, 900);
-	bc_distance_note(&d, 300);
-	bc_distance_note(&d, 500);
+	bc_distance_note(&d, 900, 100, 4096);
+	bc_distance_note(&d, 300, 100, 4096);
+	bc_distance_note(&d, 500, 100, 4096);
 	assert_int_equal(bc_distance_us(&d), 300);
 	/* what was long ago is forgotten */
 	for (i = 0; i < 40; i++)
-		bc_distance_note(&d, 50000 + i);
+		bc_distance_note(&d, 50000 + i, 100, 4096);
 	assert_true(bc_distance_us(&d) >= 50000);
-	bc_distance_note(&d, 700);
+	bc_distance_note(&d, 700, 100, 4096);
 	assert_int_equal(bc_distance_us(&d), 700);
+}
+
+static void what_comes_while_one_waits_is_known_after_a_lot(void **state)
+{
+	struct bc_distance d = {0};
+	unsigned i;
+
+	for (i = 0; i < 16; i++)
+		bc_distance_note(&d, 4000, 1000, 100000);
+	assert_int_equal(bc_distance_bytes(&d), 0);
+	bc_distance_note(&d, 4000, 1000, 100000);
+	assert_int_equal(bc_distance_bytes(&d), 400000);
+	for (i = 0; i < 40; i++)
+		bc_distance_note(&d, UINT64_MAX, 0, UINT64_MAX);
+	assert_true(bc_distance_bytes(&d) > 400000); /* and no overflow */
+}
+
+static struct bc_plan_limits limits_at(
+	uint64_t us, uint64_t bytes, unsigned waited_for)
+{
+	return bc_plan_now(&bc_plan_network,
+		&(struct bc_plan_line){us, bytes, waited_for});
 }
 
 static void who_is_far_is_asked_for_more(void **state)
 {
+	const uint32_t around = bc_plan_network.around;
 	struct bc_plan_limits l;
 
-	l = bc_plan_for_distance(&bc_plan_network, 0);
-	assert_int_equal(l.around, bc_plan_network.around);
-	l = bc_plan_for_distance(&bc_plan_network, 20000);
-	assert_int_equal(l.around, 2 * bc_plan_network.around);
-	l = bc_plan_for_distance(&bc_plan_network, UINT64_MAX);
-	assert_int_equal(l.around, 4 * bc_plan_network.around);
+	assert_int_equal(limits_at(0, 0, 0).around, around);
+	assert_int_equal(limits_at(20000, 0, 0).around, 2 * around);
+	l = limits_at(UINT64_MAX, 0, 0);
+	assert_int_equal(l.around, 4 * around);
 	assert_int_equal(l.max_gap, 4 * bc_plan_network.max_gap);
 	assert_int_equal(l.max_groups, bc_plan_network.max_groups);
+}
+
+static void many_who_wait_ask_for_what_a_request_costs(void **state)
+{
+	const uint32_t around = bc_plan_network.around;
+
+	assert_int_equal(limits_at(4000, 1u << 30, 3).around, around);
+	assert_int_equal(
+		limits_at(4000, 1u << 30, 4).around, bc_plan_network.max_len);
+	assert_int_equal(limits_at(4000, 3 * around, 64).around, 2 * around);
+	assert_int_equal(limits_at(4000, around, 64).around, around);
+	/* a slow line brings less than is asked for already */
+	assert_int_equal(limits_at(50000, around, 64).around, 4 * around);
+	/* what has no distance takes nothing along */
+	assert_int_equal(bc_plan_now(&bc_plan_local,
+				 &(struct bc_plan_line){4000, 1u << 30, 64})
+				 .around,
+		0);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_least_of_late_is_the_distance),
+		cmocka_unit_test(
+			what_comes_while_one_waits_is_known_after_a_lot),
 		cmocka_unit_test(who_is_far_is_asked_for_more),
+		cmocka_unit_test(many_who_wait_ask_for_what_a_request_costs),
 		cmocka_unit_test(neighbours_and_small_gaps_share_a_range),
 		cmocka_unit_test(a_gap_that_is_too_large_ends_a_range),
 		cmocka_unit_test(a_large_group_goes_alone),
