@@ -81,8 +81,6 @@ static int blob_init(
 	list_init(&b->runs);
 	for (i = 0; i < ARRAY_LEN(b->storing); i++)
 		list_init(&b->storing[i]);
-	for (i = 0; i < b->map.chunk_count; i++)
-		b->bytes_total += b->map.chunks[i].len;
 	b->limits = o->source && o->source->is_local ? bc_plan_local
 	                                             : bc_plan_network;
 	blob_sync_init(b);
@@ -99,8 +97,10 @@ static int blob_init(
 	if (r < 0) {
 		rt_flight_table_fini(&b->flights);
 		(void)pthread_mutex_destroy(&b->lock); /* nobody holds it */
+		return r;
 	}
-	return r;
+	bc_store_map_settle(o->store, &b->digest, &b->map);
+	return 0;
 }
 
 int bc_blob_open(
@@ -156,6 +156,7 @@ void bc_blob_close(struct bc_blob *b)
 	rt_flight_table_fini(&b->flights);
 	(void)pthread_mutex_destroy(&b->lock); /* nobody holds it */
 	bc_source_destroy(b->source);
+	bc_store_map_doubt(b->store, &b->digest, &b->map);
 	bc_map_close(&b->map);
 	mem_free((void *)b->touched);
 	blob_ahead_fini(b);
@@ -174,7 +175,7 @@ void bc_blob_stats(const struct bc_blob *b, struct bc_blob_stats *ret)
 		.misses = atomic_load(&b->misses),
 		.errors = atomic_load(&b->errors),
 		.verify_failures = atomic_load(&b->verify_failures),
-		.bytes_total = b->bytes_total};
+		.bytes_total = b->map.bytes};
 }
 
 uint64_t bc_blob_cached_bytes(const struct bc_blob *b)
@@ -187,14 +188,20 @@ void bc_blob_wanted_bytes(const struct bc_blob *b, const uint64_t *wanted,
 {
 	const struct bc_map *m = bc_blob_map(b);
 	uint64_t total = 0, cached = 0;
-	uint32_t i;
+	uint32_t i, len;
 
+	if (!wanted) {
+		*ret_total = m->bytes;
+		*ret_cached = bc_cachefile_ready_bytes(&b->file);
+		return;
+	}
 	for (i = 0; i < m->chunk_count; i++) {
-		if (wanted && !(wanted[i / 64] >> i % 64 & 1))
+		if (!(wanted[i / 64] >> i % 64 & 1))
 			continue;
-		total += m->chunks[i].len;
+		len = bc_map_chunk(m, i).len;
+		total += len;
 		if (bc_cachefile_is_ready(&b->file, i, 1))
-			cached += m->chunks[i].len;
+			cached += len;
 	}
 	*ret_total = total;
 	*ret_cached = cached;

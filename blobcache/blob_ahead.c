@@ -72,6 +72,7 @@ static void ask_some(struct bc_blob *b, uint32_t *chunk, uint64_t end)
 	const struct bc_map *m = &b->map;
 	struct ahead_want *x;
 	uint32_t i = *chunk, n = 0, group, last = UINT32_MAX, k, out = 0;
+	struct bc_group g;
 
 	x = mem_zalloc(sizeof(*x) + BC_WANT_MAX_GROUPS * sizeof(uint32_t));
 	*chunk = m->chunk_count;
@@ -80,12 +81,13 @@ static void ask_some(struct bc_blob *b, uint32_t *chunk, uint64_t end)
 	for (; i < m->chunk_count && m->chunks[i].dev_off < end &&
 		n < BC_WANT_MAX_GROUPS;
 		i++) {
-		group = m->chunks[i].group;
+		group = bc_map_chunk(m, i).group;
 		if (group == last || bc_blob_has_group(b, group))
 			continue;
 		last = group;
 		x->groups[n++] = group;
-		x->bytes += m->groups[group].src_len + m->groups[group].dec_len;
+		g = bc_map_group(m, group);
+		x->bytes += g.src_len + g.dec_len;
 	}
 	*chunk = i;
 	if (n == 0) {
@@ -143,14 +145,15 @@ void blob_ahead_missed(struct bc_blob *b)
 
 void blob_ahead_touch(struct bc_blob *b, uint32_t group)
 {
-	const struct bc_group *g = &b->map.groups[group];
 	struct blob_ahead *a = b->ahead;
+	struct bc_group g;
 	bool is_due;
 
 	if (!a || !a->on_bulk)
 		return;
+	g = bc_map_group(&b->map, group);
 	(void)pthread_mutex_lock(&a->lock); /* a plain mutex cannot fail */
-	is_due = bc_bulk_note(&a->bulk, g->src_off, g->src_len);
+	is_due = bc_bulk_note(&a->bulk, g.src_off, g.src_len);
 	(void)pthread_mutex_unlock(&a->lock);
 	if (is_due)
 		a->on_bulk(a->arg, b, group);
@@ -160,13 +163,13 @@ void blob_ahead_touch(struct bc_blob *b, uint32_t group)
 
 static uint32_t count_parts(const struct bc_map *m)
 {
-	const struct bc_group *last;
+	struct bc_group last;
 	uint64_t n;
 
 	if (m->group_count == 0)
 		return 0;
-	last = &m->groups[m->group_count - 1];
-	n = (last->src_off + last->src_len) / BC_BULK_PART + 1;
+	last = bc_map_group(m, m->group_count - 1);
+	n = (last.src_off + last.src_len) / BC_BULK_PART + 1;
 	return (uint32_t)min_u64(n, BC_BULK_MAX_PARTS);
 }
 

@@ -19,6 +19,7 @@
 #include "blobcache/budget.h"
 #include "blobcache/fill.h"
 #include "blobcache/plan.h"
+#include "runtime/base/util.h"
 #include "runtime/file.h"
 #include "runtime/flight.h"
 #include "runtime/request.h"
@@ -58,11 +59,13 @@ struct blob_flight {
 	/* set before it lands with 0, read-only from then on */
 	struct blob_mem *mem; /* a reference */
 	const uint8_t *bytes; /* the group, decoded and verified, inside mem */
+	uint32_t len;         /* of bytes */
 };
 
 /* A group of a run. */
 struct run_group {
 	uint32_t group;
+	struct bc_group g;          /* as it was when the run was made */
 	int status;                 /* of the last try */
 	struct blob_flight *flight; /* until it has landed */
 	struct blob_mem *mem;       /* a reference; NULL until verified */
@@ -101,7 +104,8 @@ struct blob_run {
 	uint32_t at_group, at_chunk; /* behind what is being written; the chunk
 	                                counted within its group */
 	uint32_t kept_from;          /* earlier groups are done with */
-	uint32_t first_chunk, chunk_count; /* being written, of the map */
+	uint32_t first_chunk, chunk_count; /* being written, of the map, */
+	uint64_t begin, end;               /* and on the device */
 	uint64_t stored;
 
 	uint32_t count;
@@ -165,7 +169,6 @@ struct bc_blob {
 	struct blob_ahead *ahead;  /* owned; NULL: nothing is fetched ahead */
 
 	atomic_uint_least64_t reads, hits, misses, errors, verify_failures;
-	uint64_t bytes_total;
 };
 
 /* Something more that close waits for. ANY_THREAD. */
@@ -222,9 +225,9 @@ void blob_cancel_runs(struct bc_blob *b);
 uint8_t *blob_read_at(const struct bc_read *r, uint64_t off);
 /* What no chunk covers is zeros, whatever the cache file holds there. */
 void blob_read_fill_gaps(const struct bc_read *r);
-/* Copy what is wanted of chunks [first, first + count) of one group. */
+/* Copy what is wanted of chunks [first, first + count) of fl's group. */
 void blob_read_copy(const struct bc_read *r, uint32_t first, uint32_t count,
-	const uint8_t *bytes);
+	const struct blob_flight *fl);
 /* The chunks that it touches. */
 void blob_read_chunks(
 	const struct bc_read *r, uint32_t *ret_first, uint32_t *ret_count);
@@ -239,6 +242,21 @@ bool blob_read_next_piece(struct bc_read *r);
 /* Chunks [first, first + ret) belong to one group, ret <= count. PURE. */
 uint32_t blob_same_group(
 	const struct bc_map *m, uint32_t first, uint32_t count);
+
+/* Is it one of the group's chunks, inside its decoded bytes? */
+static inline bool blob_chunk_is_of(
+	const struct bc_chunk *c, const struct run_group *rg)
+{
+	return c->group == rg->group && c->len > 0 &&
+	       range_fits(c->group_off, c->len, rg->g.dec_len);
+}
+
+/*
+ * Decode and verify a group of run->src: into rg->mem and rg->bytes. 0,
+ * -ENOMEM, -EBADMSG (digest), -EPROTO and others (codec), -EIO (the map is
+ * lost). In a job.
+ */
+int blob_decode_group(struct blob_run *run, struct run_group *rg);
 
 /* Write what run has verified to the cache; then blob_run_stored. ON_WORKER. */
 void blob_store_start(struct blob_run *run);

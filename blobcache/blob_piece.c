@@ -33,33 +33,41 @@ void blob_read_fill_gaps(const struct bc_read *r)
 	if (!r->buf)
 		return;
 	for (i = bc_map_find(m, at); at < end; i++) {
-		uint64_t stop = end;
+		struct bc_chunk c = {.dev_off = end};
+		uint64_t stop;
 
 		if (i < m->chunk_count)
-			stop = min_u64(end, m->chunks[i].dev_off);
+			c = bc_map_chunk(m, i);
+		stop = min_u64(end, c.dev_off);
 		if (stop > at)
 			memset(blob_read_at(r, at), 0, stop - at);
 		if (stop == end)
 			return;
-		at = max_u64(at, m->chunks[i].dev_off + m->chunks[i].len);
+		at = max_u64(at, c.dev_off + c.len);
 	}
 }
 
-/* Copy what the read wants of chunks [first, first + count) of one group. */
+/* Copy what the read wants of chunks [first, first + count) of fl's group. */
 void blob_read_copy(const struct bc_read *r, uint32_t first, uint32_t count,
-	const uint8_t *bytes)
+	const struct blob_flight *fl)
 {
+	const struct bc_map *m = &r->blob->map;
 	uint64_t from, to;
+	struct bc_chunk c;
 	uint32_t i;
 
 	for (i = first; i < first + count; i++) {
-		const struct bc_chunk *c = &r->blob->map.chunks[i];
-
-		from = max_u64(c->dev_off, r->pos);
-		to = min_u64(c->dev_off + c->len, r->stop);
+		c = bc_map_chunk(m, i);
+		if (c.group != fl->f.key ||
+			!range_fits(c.group_off, c.len, fl->len)) {
+			bc_map_set_lost(m);
+			return;
+		}
+		from = max_u64(c.dev_off, r->pos);
+		to = min_u64(c.dev_off + c.len, r->stop);
 		if (from < to)
 			memcpy(blob_read_at(r, from),
-				bytes + c->group_off + (from - c->dev_off),
+				fl->bytes + c.group_off + (from - c.dev_off),
 				to - from);
 	}
 }
@@ -74,6 +82,10 @@ void blob_read_chunks(
 
 	if (last < m->chunk_count && m->chunks[last].dev_off < r->stop)
 		last++;
+	if (last < first) {
+		bc_map_set_lost(m);
+		last = first;
+	}
 	*ret_first = first;
 	*ret_count = last - first;
 }
@@ -110,7 +122,12 @@ uint32_t blob_read_limit(struct bc_read *r, uint32_t first, uint32_t *ret_count)
 	for (; left > 0 && groups < READ_GROUPS; left -= n, at += n, groups++)
 		n = blob_same_group(m, at, left);
 	if (left > 0) {
-		r->stop = m->chunks[at].dev_off;
+		uint64_t stop = bc_map_chunk(m, at).dev_off;
+
+		if (stop > r->pos && stop < r->stop)
+			r->stop = stop;
+		else
+			bc_map_set_lost(m);
 		*ret_count = at - first;
 	}
 	return groups;

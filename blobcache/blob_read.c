@@ -31,6 +31,7 @@ enum part_kind { PART_FILE, PART_FLIGHT };
 struct read_part {
 	struct bc_blob_read *br;
 	uint32_t first, count; /* chunks */
+	uint64_t off, end;     /* PART_FILE: of the device */
 	uint8_t kind;
 	bool is_active; /* not ended yet */
 	union {
@@ -58,7 +59,7 @@ struct bc_blob_read {
 	bool distrust; /* of the cache file */
 	bool is_cancelled, is_again;
 	int result;
-	uint32_t pending, part_count;
+	uint32_t pending, part_count, part_cap;
 	struct read_part parts[];
 };
 
@@ -66,6 +67,12 @@ static int read_start(struct bc_read *r, unsigned rounds, bool distrust);
 static int read_on(struct bc_read *r);
 
 /* ---- the end ---- */
+
+/* What a map said that is lost was nothing. */
+static int read_judge(const struct bc_blob *b, int result)
+{
+	return result == 0 && bc_map_is_lost(&b->map) ? -EIO : result;
+}
 
 static void read_finish(struct bc_blob_read *br)
 {
@@ -86,6 +93,7 @@ static void read_finish(struct bc_blob_read *br)
 		blob_release(b); /* the new round has its own hold */
 		return;
 	}
+	result = read_judge(b, result);
 	if (result < 0 && result != -ECANCELED)
 		atomic_fetch_add(&b->errors, 1);
 	r->result = result;
@@ -118,7 +126,7 @@ static void part_landed_here(struct rt_task *t)
 	int result = p->u.flight.result;
 
 	if (result == 0 && br->r->buf && !br->is_cancelled)
-		blob_read_copy(br->r, p->first, p->count, fl->bytes);
+		blob_read_copy(br->r, p->first, p->count, fl);
 	else if (result == -ESTALE ||
 		 (result == -EAGAIN && br->r->cls == RT_DEMAND))
 		br->is_again = true;
@@ -141,7 +149,7 @@ static void part_landed(struct rt_waiter *wt, struct rt_flight *f, int result)
 static struct blob_flight *part_join(struct read_part *p)
 {
 	struct bc_blob *b = p->br->blob;
-	uint32_t group = b->map.chunks[p->first].group;
+	uint32_t group = bc_map_chunk(&b->map, p->first).group;
 	struct blob_flight *fresh = mem_zalloc(sizeof(*fresh)), *fl;
 	struct rt_flight *f;
 	bool is_new, promote;
@@ -178,11 +186,11 @@ static int cmp_fresh(const void *a, const void *b)
 /* A flight for a group that nobody asked for; NULL: it needs none. */
 static struct blob_flight *around_join(struct bc_blob *b, uint32_t group)
 {
-	const struct bc_group *g = &b->map.groups[group];
+	const struct bc_group g = bc_map_group(&b->map, group);
 	struct blob_flight *fl;
 	bool is_new, promote;
 
-	if (bc_cachefile_is_ready(&b->file, g->first_chunk, g->chunk_count))
+	if (bc_cachefile_is_ready(&b->file, g.first_chunk, g.chunk_count))
 		return NULL;
 	fl = mem_zalloc(sizeof(*fl));
 	if (!fl)
@@ -195,7 +203,7 @@ static struct blob_flight *around_join(struct bc_blob *b, uint32_t group)
 		mem_free(fl);
 		return NULL;
 	}
-	return blob_flight_is_late(fl, g->first_chunk, g->chunk_count, false)
+	return blob_flight_is_late(fl, g.first_chunk, g.chunk_count, false)
 	               ? NULL
 	               : fl;
 }
@@ -245,15 +253,20 @@ static void fresh_submit(struct bc_blob_read *br, struct fresh *fresh,
 
 /* ---- parts by file ---- */
 
-static void part_range(
-	const struct read_part *p, uint64_t *ret_off, uint64_t *ret_end)
+/* False: there is nothing to read, the map is lost. */
+static bool part_set_range(struct read_part *p)
 {
 	const struct bc_read *r = p->br->r;
-	const struct bc_chunk *c = &r->blob->map.chunks[p->first];
-	const struct bc_chunk *last = c + p->count - 1;
+	const struct bc_map *m = &r->blob->map;
+	struct bc_chunk c = bc_map_chunk(m, p->first);
 
-	*ret_off = max_u64(c->dev_off, r->pos);
-	*ret_end = min_u64(last->dev_off + last->len, r->stop);
+	p->off = max_u64(c.dev_off, r->pos);
+	c = bc_map_chunk(m, p->first + p->count - 1);
+	p->end = min_u64(c.dev_off + c.len, r->stop);
+	if (p->off < p->end)
+		return true;
+	bc_map_set_lost(m);
+	return false;
 }
 
 /* The cache file does not hold what its bits say. */
@@ -270,14 +283,12 @@ static void part_read(struct rt_op *op)
 	struct rt_io *io = container_of(op, struct rt_io, op);
 	struct read_part *p = container_of(io, struct read_part, u.io);
 	struct bc_blob_read *br = p->br;
-	uint64_t off, end;
 
-	part_range(p, &off, &end);
 	if (op->result == -ECANCELED && br->is_cancelled) {
 		part_end(p);
 		return;
 	}
-	if (op->result != (int64_t)(end - off)) {
+	if (op->result != (int64_t)(p->end - p->off)) {
 		/* What is not the file's fault leaves its bits alone. */
 		if (op->result >= 0 || op->result == -EIO)
 			distrust_chunks(br->blob, p->first, p->count);
@@ -292,14 +303,15 @@ static void part_read(struct rt_op *op)
 static void part_read_start(struct read_part *p)
 {
 	struct bc_blob_read *br = p->br;
-	uint64_t off, end;
 
-	part_range(p, &off, &end);
+	if (!part_set_range(p))
+		return;
 	p->u.io = (struct rt_io){.flags = RT_IO_ALL, .cls = br->r->cls};
 	p->is_active = true;
 	br->pending++;
 	rt_file_read(br->worker, &p->u.io, br->blob->file.data.fd,
-		blob_read_at(br->r, off), end - off, off, part_read);
+		blob_read_at(br->r, p->off), p->end - p->off, p->off,
+		part_read);
 }
 
 /* ---- start ---- */
@@ -320,6 +332,10 @@ static void make_parts(struct bc_blob_read *br, uint32_t first, uint32_t count)
 		if (p && kind == PART_FILE && p->kind == PART_FILE) {
 			p->count += n;
 			continue;
+		}
+		if (br->part_count == br->part_cap) {
+			bc_map_set_lost(&b->map);
+			return;
 		}
 		p = &br->parts[br->part_count++];
 		p->br = br;
@@ -387,6 +403,7 @@ static int read_start(struct bc_read *r, unsigned rounds, bool distrust)
 	br->blob = b;
 	br->worker = rt_worker_self();
 	br->rounds = rounds;
+	br->part_cap = groups;
 	br->distrust = distrust;
 	br->generation = bc_cachefile_generation(&b->file);
 	make_parts(br, first, count);
@@ -409,7 +426,7 @@ static int read_start(struct bc_read *r, unsigned rounds, bool distrust)
 		result = br->result;
 	mem_free(br);
 	blob_release(b);
-	return result;
+	return read_judge(b, result);
 }
 
 /* The piece is there: go on with the next ones. */
@@ -448,7 +465,7 @@ static int read_inline(struct bc_read *r)
 	bc_cachefile_touch(file, first, count);
 	atomic_fetch_add(&r->blob->hits, 1);
 	blob_read_fill_gaps(r);
-	return 0;
+	return read_judge(r->blob, 0);
 }
 
 int bc_blob_read(struct bc_read *r)
@@ -471,10 +488,10 @@ int bc_blob_read(struct bc_read *r)
 	if (result == -EAGAIN) {
 		result = read_start(r, 0, false);
 		if (result == 0)
-			result = read_on(r);
-		if (result < 0 && result != -EINPROGRESS)
-			atomic_fetch_add(&b->errors, 1);
+			result = read_judge(b, read_on(r));
 	}
+	if (result < 0 && result != -EINPROGRESS)
+		atomic_fetch_add(&b->errors, 1);
 	/* behind what somebody waits for */
 	if (b->ahead && r->cls == RT_DEMAND)
 		blob_ahead_read(b, r->off, r->end);

@@ -16,7 +16,6 @@
 #include <string.h>
 
 #include "blobcache/blob_int.h"
-#include "blobcache/decode.h"
 #include "blobcache/store_int.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
@@ -72,63 +71,14 @@ static void run_land_all(struct blob_run *run, int result)
 
 /* ---- decode and verify, in the job ---- */
 
-static int verify_group(
-	const struct bc_map *m, const struct bc_group *g, const uint8_t *bytes)
-{
-	struct digest want = {0};
-	const struct bc_chunk *c;
-	uint32_t i;
-	int r;
-
-	for (i = 0; i < g->chunk_count; i++) {
-		c = &m->chunks[g->first_chunk + i];
-		want.algo = c->algo;
-		memcpy(want.bytes, c->digest, sizeof(c->digest));
-		r = digest_check(&want, bytes + c->group_off, c->len);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-static int decode_group(struct blob_run *run, struct run_group *rg)
-{
-	const struct bc_map *m = &run->blob->map;
-	const struct bc_group *g = &m->groups[rg->group];
-	const uint8_t *src = run->src->data + (g->src_off - run->off), *bytes;
-	struct blob_mem *mem;
-	int r = 0;
-
-	if (g->codec == BC_CODEC_NONE) {
-		mem = run->src;
-		blob_mem_ref(mem);
-		bytes = src;
-	} else {
-		mem = blob_mem_create(run->blob, g->dec_len);
-		if (!mem)
-			return -ENOMEM;
-		bytes = mem->data;
-		r = bc_decode(g->codec, src, g->src_len, m->ctx + g->ctx_off,
-			g->ctx_len, mem->data, g->dec_len);
-	}
-	if (r == 0)
-		r = verify_group(m, g, bytes);
-	if (r < 0) {
-		blob_mem_unref(mem);
-		return r;
-	}
-	rg->mem = mem;
-	rg->bytes = bytes;
-	return 0;
-}
-
 static void work_group(struct blob_run *run, struct run_group *rg)
 {
-	rg->status = decode_group(run, rg);
+	rg->status = blob_decode_group(run, rg);
 	if (rg->status < 0)
 		return;
 	rg->flight->mem = rg->mem;
 	rg->flight->bytes = rg->bytes;
+	rg->flight->len = rg->g.dec_len;
 	blob_mem_ref(rg->mem);
 	blob_storing_add(run->blob, rg);
 	run_land(run, rg, 0);
@@ -151,7 +101,7 @@ static void run_work(struct rt_job *j)
 
 static void warn_bad_group(struct blob_run *run, const struct run_group *rg)
 {
-	const struct bc_group *g = &run->blob->map.groups[rg->group];
+	const struct bc_group *g = &rg->g;
 	char text[DIGEST_MAX_TEXT];
 	bool is_due;
 
@@ -508,6 +458,7 @@ static struct blob_run *run_create(struct bc_blob *b,
 
 		rg->flight = flights[i];
 		rg->group = (uint32_t)flights[i]->f.key;
+		rg->g = bc_map_group(&b->map, rg->group);
 		list_init(&rg->storing_node);
 		flights[i]->run = run;
 		if (flights[i]->is_demand)
@@ -544,15 +495,24 @@ static void fetch_some(struct bc_blob *b, const struct bc_plan_limits *limits,
 
 	for (at = 0; at < n; at += range.count) {
 		range = bc_plan_next(&b->map, limits, wanted, at, n);
-		run = run_create(b, flights + at, &range, cls);
+		run = NULL;
+		if (!bc_map_is_lost(&b->map))
+			run = run_create(b, flights + at, &range, cls);
 		if (run) {
 			run_submit(run, cls);
 			run_unref(run);
 			continue;
 		}
 		for (i = at; i < at + range.count; i++)
-			rt_flight_land(&b->flights, &flights[i]->f, -ENOMEM);
+			rt_flight_land(&b->flights, &flights[i]->f,
+				bc_map_is_lost(&b->map) ? -EIO : -ENOMEM);
 	}
+}
+
+static bool is_stream(const struct bc_blob *b, uint32_t group)
+{
+	return b->map.has_stream &&
+	       bc_map_group(&b->map, group).codec == BC_CODEC_STREAM;
 }
 
 void blob_fetch(struct bc_blob *b, const struct bc_plan_limits *limits,
@@ -562,13 +522,12 @@ void blob_fetch(struct bc_blob *b, const struct bc_plan_limits *limits,
 	uint32_t at = 0, end;
 
 	while (at < n) {
-		if (b->map.groups[wanted[at]].codec == BC_CODEC_STREAM) {
+		if (is_stream(b, wanted[at])) {
 			refuse_stream(b, flights[at++]);
 			continue;
 		}
 		end = at + 1;
-		while (end < n &&
-			b->map.groups[wanted[end]].codec != BC_CODEC_STREAM)
+		while (end < n && !is_stream(b, wanted[end]))
 			end++;
 		fetch_some(b, limits, flights + at, wanted + at, end - at, cls);
 		at = end;

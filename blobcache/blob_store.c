@@ -52,6 +52,7 @@ bool blob_storing_get(struct bc_blob *b, uint32_t group, struct blob_flight *fl)
 			continue;
 		fl->mem = rg->mem;
 		fl->bytes = rg->bytes;
+		fl->len = rg->g.dec_len;
 		blob_mem_ref(rg->mem);
 		found = true;
 		break;
@@ -106,32 +107,33 @@ static void warn_store(struct bc_blob *b, int r)
 			bc_store_path(b->store), -r);
 }
 
-/* How many chunks of g from its first-th on can be one write. */
-static uint32_t stretch(
-	const struct bc_map *m, const struct bc_group *g, uint32_t first)
+/*
+ * How many of the group's chunks from at_chunk on, the first of which is c, lie
+ * alike in the group and on the device, and how many bytes that is. 0: they are
+ * not what was verified, the map is lost.
+ */
+static uint32_t stretch(const struct blob_run *run, const struct run_group *rg,
+	struct bc_chunk *c, uint64_t *ret_len)
 {
-	const struct bc_chunk *c = &m->chunks[g->first_chunk];
+	const struct bc_map *m = &run->blob->map;
+	struct bc_chunk next;
+	uint64_t len;
 	uint32_t i;
 
-	for (i = first + 1; i < g->chunk_count; i++)
-		if (c[i].dev_off != c[i - 1].dev_off + c[i - 1].len ||
-			c[i].group_off != c[i - 1].group_off + c[i - 1].len)
+	*c = bc_map_chunk(m, rg->g.first_chunk + run->at_chunk);
+	len = c->len;
+	for (i = run->at_chunk + 1; i < rg->g.chunk_count; i++) {
+		next = bc_map_chunk(m, rg->g.first_chunk + i);
+		if (next.dev_off != c->dev_off + len ||
+			next.group_off != c->group_off + len)
 			break;
-	return i - first;
-}
-
-/* Where chunks [first, first + count) of m begin and end on the device. */
-static uint64_t chunks_begin(const struct bc_map *m, uint32_t first)
-{
-	return m->chunks[first].dev_off;
-}
-
-static uint64_t chunks_end(
-	const struct bc_map *m, uint32_t first, uint32_t count)
-{
-	const struct bc_chunk *last = &m->chunks[first + count - 1];
-
-	return last->dev_off + last->len;
+		len += next.len;
+	}
+	if (!blob_chunk_is_of(c, rg) ||
+		!range_fits(c->group_off, len, rg->g.dec_len))
+		bc_map_set_lost(m);
+	*ret_len = len;
+	return bc_map_is_lost(m) ? 0 : i - run->at_chunk;
 }
 
 static void iov_add(struct blob_run *run, const void *p, uint64_t len)
@@ -141,28 +143,26 @@ static void iov_add(struct blob_run *run, const void *p, uint64_t len)
 		(struct iovec){.iov_base = (void *)p, .iov_len = (size_t)len};
 }
 
-/* Chunks [first, first + n), at bytes, join the write. False: they do not. */
-static bool write_add(
-	struct blob_run *run, uint32_t first, uint32_t n, const uint8_t *bytes)
+/*
+ * Chunks [first, first + n), at bytes, which go to [begin, begin + len) of the
+ * device, join the write. False: they do not.
+ */
+static bool write_add(struct blob_run *run, uint32_t first, uint32_t n,
+	uint64_t begin, uint64_t len, const uint8_t *bytes)
 {
-	const struct bc_map *m = &run->blob->map;
-	uint64_t begin = chunks_begin(m, first), len, end;
-
-	len = chunks_end(m, first, n) - begin;
 	if (run->chunk_count == 0) {
 		run->first_chunk = first;
-	} else {
-		end = chunks_end(m, run->first_chunk, run->chunk_count);
-		if (first != run->first_chunk + run->chunk_count ||
-			begin - end > MAX_GAP ||
-			begin + len - chunks_begin(m, run->first_chunk) >
-				MAX_WRITE ||
-			run->iov_count + 2 > BLOB_STORE_IOV)
-			return false;
-		if (begin > end)
-			iov_add(run, zeros, begin - end);
+		run->begin = run->end = begin;
+	} else if (first != run->first_chunk + run->chunk_count ||
+		   begin < run->end || begin - run->end > MAX_GAP ||
+		   begin + len - run->begin > MAX_WRITE ||
+		   run->iov_count + 2 > BLOB_STORE_IOV) {
+		return false;
 	}
+	if (begin > run->end)
+		iov_add(run, zeros, begin - run->end);
 	iov_add(run, bytes, len);
+	run->end = begin + len;
 	run->chunk_count += n;
 	return true;
 }
@@ -170,20 +170,22 @@ static bool write_add(
 /* From at_group and at_chunk on, which move behind what joined the write. */
 static void write_gather(struct blob_run *run)
 {
-	const struct bc_map *m = &run->blob->map;
-	const struct bc_group *g;
 	struct run_group *rg;
-	uint32_t first, n;
+	struct bc_chunk c;
+	uint64_t len;
+	uint32_t n;
 
 	run->iov_count = run->chunk_count = 0;
 	for (; run->at_group < run->count; run->at_group++, run->at_chunk = 0) {
 		rg = &run->groups[run->at_group];
-		g = &m->groups[rg->group];
-		while (rg->mem && run->at_chunk < g->chunk_count) {
-			first = g->first_chunk + run->at_chunk;
-			n = stretch(m, g, run->at_chunk);
-			if (!write_add(run, first, n,
-				    rg->bytes + m->chunks[first].group_off))
+		while (rg->mem && run->at_chunk < rg->g.chunk_count) {
+			n = stretch(run, rg, &c, &len);
+			if (n == 0) {
+				run->chunk_count = 0; /* nothing is written */
+				return;
+			}
+			if (!write_add(run, rg->g.first_chunk + run->at_chunk,
+				    n, c.dev_off, len, rg->bytes + c.group_off))
 				return;
 			run->at_chunk += n;
 		}
@@ -194,12 +196,9 @@ static void store_written(struct rt_op *op)
 {
 	struct rt_io *io = container_of(op, struct rt_io, op);
 	struct blob_run *run = container_of(io, struct blob_run, io);
-	const struct bc_map *m = &run->blob->map;
-	uint64_t len;
+	uint64_t len = run->end - run->begin;
 
 	rt_worker_assert(run->worker);
-	len = chunks_end(m, run->first_chunk, run->chunk_count) -
-	      chunks_begin(m, run->first_chunk);
 	if (op->result != (int64_t)len) {
 		warn_store(
 			run->blob, op->result < 0 ? (int)op->result : -ENOSPC);
@@ -226,8 +225,7 @@ static void store_next(struct blob_run *run)
 	}
 	run->io = (struct rt_io){.flags = RT_IO_ALL, .cls = RT_PREFETCH};
 	rt_file_writev(run->worker, &run->io, run->blob->file.data.fd, run->iov,
-		run->iov_count, chunks_begin(&run->blob->map, run->first_chunk),
-		store_written);
+		run->iov_count, run->begin, store_written);
 }
 
 /* Is there anything to write, and may it be written? */

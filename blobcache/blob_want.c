@@ -44,7 +44,7 @@ void blob_touch(struct bc_blob *b, uint32_t first, uint32_t count)
 		return;
 	for (; count > 0; count -= n, first += n) {
 		n = blob_same_group(m, first, count);
-		group = m->chunks[first].group;
+		group = bc_map_chunk(m, first).group;
 		bit = UINT64_C(1) << group % 64;
 		if (atomic_load_explicit(
 			    &b->touched[group / 64], memory_order_relaxed) &
@@ -129,9 +129,9 @@ static void want_landed(struct rt_waiter *wt, struct rt_flight *f, int result)
 
 bool bc_blob_has_group(const struct bc_blob *b, uint32_t group)
 {
-	const struct bc_group *g = &b->map.groups[group];
+	const struct bc_group g = bc_map_group(&b->map, group);
 
-	return bc_cachefile_is_ready(&b->file, g->first_chunk, g->chunk_count);
+	return bc_cachefile_is_ready(&b->file, g.first_chunk, g.chunk_count);
 }
 
 bool bc_blob_can_cache(const struct bc_blob *b)
@@ -150,12 +150,12 @@ static struct blob_flight *want_join(
 	struct blob_want *bw, struct want_part *p, uint32_t group)
 {
 	struct bc_blob *b = bw->blob;
-	const struct bc_group *g = &b->map.groups[group];
+	const struct bc_group g = bc_map_group(&b->map, group);
 	struct blob_flight *fresh, *fl;
 	struct rt_flight *f;
 	bool is_new, promote;
 
-	if (g->codec == BC_CODEC_STREAM || bc_blob_has_group(b, group))
+	if (g.codec == BC_CODEC_STREAM || bc_blob_has_group(b, group))
 		return NULL;
 	fresh = mem_zalloc(sizeof(*fresh));
 	if (!fresh) {
@@ -173,7 +173,7 @@ static struct blob_flight *want_join(
 		return NULL;
 	}
 	fl = container_of(f, struct blob_flight, f);
-	return blob_flight_is_late(fl, g->first_chunk, g->chunk_count, false)
+	return blob_flight_is_late(fl, g.first_chunk, g.chunk_count, false)
 	               ? NULL
 	               : fl;
 }

@@ -22,6 +22,8 @@
 #include <unistd.h>
 
 #include "blobcache/guard.h"
+#include "blobcache/map_int.h"
+#include "blobcache/mark.h"
 #include "blobcache/store_int.h"
 #include "runtime/base/cleanup.h"
 #include "runtime/base/log.h"
@@ -40,24 +42,101 @@ static void dir_name(const struct digest *blob, const struct digest *map_id,
 		digest_hex(map_id, m));
 }
 
+static void map_name(const struct digest *blob, const struct digest *map_id,
+	char ret[STORE_MAX_REL])
+{
+	size_t n;
+
+	dir_name(blob, map_id, ret);
+	n = strlen(ret);
+	(void)snprintf(ret + n, STORE_MAX_REL - n, "/map"); /* fits */
+}
+
+static void mark_map(struct bc_store *s, const char *rel, int fd,
+	const struct bc_mark_look *before, const struct bc_map *m)
+{
+	const struct bc_mark_note note = {m->bytes, m->has_stream};
+
+	bc_mark_put(s, rel, fd, before, &m->id, &note);
+}
+
 int bc_store_map_open(struct bc_store *s, const struct digest *blob,
 	const struct digest *map_id, struct bc_map *ret, struct err *e)
 {
-	char dir[STORE_MAX_REL], rel[STORE_MAX_REL + 8];
+	char rel[STORE_MAX_REL];
+	struct bc_mark_look look;
+	struct bc_mark_note note;
+	struct map_known known;
+	CLEANUP_FD int fd = -1;
+	bool is_marked;
+	int r;
 
-	dir_name(blob, map_id, dir);
-	(void)snprintf(rel, sizeof(rel), "%s/map", dir); /* fits */
-	return bc_map_open(s->dirfd, rel, map_id, ret, e);
+	map_name(blob, map_id, rel);
+	fd = openat(
+		s->dirfd, rel, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	r = fd < 0 ? -errno : bc_mark_look(fd, &look);
+	if (r < 0)
+		return err_sys(e, r, "cannot read the map '%s'", rel);
+	is_marked = bc_mark_is_there(s, rel, &look, map_id, &note);
+	if (is_marked)
+		known = (struct map_known){note.a, note.b != 0};
+	r = map_open_fd(fd, rel, map_id, is_marked ? &known : NULL, ret, e);
+	if (r == 0 && !is_marked)
+		mark_map(s, rel, fd, &look, ret);
+	return r;
+}
+
+/* What was just written is known to be right. */
+static int put_map(
+	struct bc_store *s, const char *rel, const struct bc_map *map)
+{
+	CLEANUP_FD int fd = -1;
+	int r;
+
+	r = store_put(s, rel, map->base, map->base_len);
+	/* it would be worth nothing, and was worse than that */
+	if (r == 0 && bc_map_is_lost(map)) {
+		(void)unlinkat(s->dirfd, rel, 0);
+		return -EIO;
+	}
+	if (r < 0)
+		return r;
+	fd = openat(s->dirfd, rel, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd >= 0)
+		mark_map(s, rel, fd, NULL, map);
+	return 0;
 }
 
 int bc_store_map_put(
 	struct bc_store *s, const struct digest *blob, const struct bc_map *map)
 {
-	char dir[STORE_MAX_REL], rel[STORE_MAX_REL + 8];
+	char rel[STORE_MAX_REL];
 
-	dir_name(blob, &map->id, dir);
-	(void)snprintf(rel, sizeof(rel), "%s/map", dir); /* fits */
-	return store_put(s, rel, map->base, map->base_len);
+	map_name(blob, &map->id, rel);
+	return put_map(s, rel, map);
+}
+
+void bc_store_map_settle(
+	struct bc_store *s, const struct digest *blob, struct bc_map *map)
+{
+	struct bc_map m;
+
+	if (map->file || map->base_len < BC_MARK_MIN_LEN ||
+		bc_store_map_open(s, blob, &map->id, &m, NULL) < 0)
+		return;
+	bc_map_close(map);
+	*map = m;
+}
+
+void bc_store_map_doubt(
+	struct bc_store *s, const struct digest *blob, const struct bc_map *map)
+{
+	char rel[STORE_MAX_REL];
+
+	if (!bc_map_is_lost(map))
+		return;
+	map_name(blob, &map->id, rel);
+	bc_mark_remove(s, rel);
 }
 
 /* Nothing is open yet. 0 or -errno, with nothing to close. */
@@ -259,15 +338,18 @@ static bool holds(int dir, const char *name, const uint8_t *p, size_t len)
 }
 
 /* The map beside its data, so that a later mount needs no source for it. */
-static void keep_map(struct bc_cachefile *c, int dir, const char *dir_path)
+static void keep_map(struct bc_cachefile *c, int dir, const struct digest *blob)
 {
-	char rel[STORE_MAX_REL + 8];
+	char rel[STORE_MAX_REL];
+	struct stat st;
 	int r;
 
-	if (holds(dir, "map", c->map->base, c->map->base_len))
+	if (fstatat(dir, "map", &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		(map_is_of(c->map, &st) ||
+			holds(dir, "map", c->map->base, c->map->base_len)))
 		return;
-	(void)snprintf(rel, sizeof(rel), "%s/map", dir_path); /* fits */
-	r = store_put(c->store, rel, c->map->base, c->map->base_len);
+	map_name(blob, &c->map->id, rel);
+	r = put_map(c->store, rel, c->map);
 	if (r < 0)
 		log_warn("cannot keep '%s/%s' (error %d), going on without",
 			c->store->path, rel, -r);
@@ -332,7 +414,7 @@ int store_adopt(struct bc_store *s, const char *name, int fd,
 	r = init(&c, s, map);
 	if (r < 0)
 		return r;
-	keep_map(&c, dir, path);
+	keep_map(&c, dir, blob);
 	r = adopt_under_lock(&c, dir, name, fd);
 	bc_cachefile_close(&c);
 	return r;
@@ -363,7 +445,8 @@ static bool is_sealed_and_damaged(const struct bc_cachefile *c)
 	       !bc_ready_test(c->bits.durable, 0, c->map->chunk_count);
 }
 
-static int open_writable(struct bc_cachefile *c, const char *dir_path)
+static int open_writable(
+	struct bc_cachefile *c, const struct digest *blob, const char *dir_path)
 {
 	CLEANUP_FD int dir = -1;
 	int r;
@@ -371,7 +454,7 @@ static int open_writable(struct bc_cachefile *c, const char *dir_path)
 	r = lock_dir(c->store, dir_path, &dir);
 	if (r < 0)
 		return r;
-	keep_map(c, dir, dir_path);
+	keep_map(c, dir, blob);
 	r = attach(c, dir);
 	if (r == 0 && is_sealed_and_damaged(c)) {
 		detach(c);
@@ -426,7 +509,7 @@ int bc_cachefile_open(struct bc_store *s, const struct digest *blob,
 			s->dirfd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		r = dir < 0 ? -errno : open_read_only(c, dir);
 	} else {
-		r = open_writable(c, path);
+		r = open_writable(c, blob, path);
 	}
 	if (r < 0) {
 		if (!s->read_only || r != -ENOENT)
@@ -451,20 +534,20 @@ void bc_cachefile_close(struct bc_cachefile *c)
 bool bc_store_has_stream(
 	struct bc_store *s, const struct digest *blob, const struct bc_map *map)
 {
-	const struct bc_group *g;
 	struct bc_cachefile c;
+	struct bc_group g;
 	bool has_all = true;
 	uint32_t i;
 
-	if (!bc_map_has_stream(map))
+	if (!map->has_stream)
 		return true;
 	if (bc_cachefile_open(s, blob, map, &c, NULL) < 0)
 		return false;
 	for (i = 0; i < map->group_count && has_all; i++) {
-		g = &map->groups[i];
-		if (g->codec == BC_CODEC_STREAM)
+		g = bc_map_group(map, i);
+		if (g.codec == BC_CODEC_STREAM)
 			has_all = bc_cachefile_is_ready(
-				&c, g->first_chunk, g->chunk_count);
+				&c, g.first_chunk, g.chunk_count);
 	}
 	bc_cachefile_close(&c);
 	return has_all;

@@ -90,9 +90,11 @@ uint64_t bc_cachefile_ready_bytes(const struct bc_cachefile *c)
 	uint64_t sum = 0;
 	uint32_t i;
 
+	if (bc_cachefile_is_ready(c, 0, c->map->chunk_count))
+		return c->map->bytes;
 	for (i = 0; i < c->map->chunk_count; i++)
 		if (bc_cachefile_is_ready(c, i, 1))
-			sum += c->map->chunks[i].len;
+			sum += bc_map_chunk(c->map, i).len;
 	return sum;
 }
 

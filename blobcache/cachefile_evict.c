@@ -92,10 +92,12 @@ static bool run_is_held(const struct victim *v, uint32_t run)
 	if (!v->in_use)
 		return false;
 	run_chunks(v, run, &first, &end);
-	for (; first < end; first++)
-		if (v->map.groups[v->map.chunks[first].group].codec ==
-			BC_CODEC_STREAM)
+	for (; first < end && v->map.has_stream; first++) {
+		uint32_t group = bc_map_chunk(&v->map, first).group;
+
+		if (bc_map_group(&v->map, group).codec == BC_CODEC_STREAM)
 			return true;
+	}
 	return false;
 }
 
@@ -105,13 +107,17 @@ static bool run_is_held(const struct victim *v, uint32_t run)
  */
 static int punch(const struct victim *v, uint32_t first, uint32_t end)
 {
-	const struct bc_chunk *c = v->map.chunks;
 	uint64_t from = 0, to = v->map.device_size;
+	struct bc_chunk c;
 
-	if (first > 0)
-		from = c[first - 1].dev_off + c[first - 1].len;
+	if (first > 0) {
+		c = bc_map_chunk(&v->map, first - 1);
+		from = c.dev_off + c.len;
+	}
 	if (end < v->map.chunk_count)
-		to = c[end].dev_off;
+		to = bc_map_chunk(&v->map, end).dev_off;
+	if (bc_map_is_lost(&v->map) || from > to)
+		return -EIO; /* it may be anybody's */
 	if (from == to)
 		return 0;
 	if (fallocate(v->c.data.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,

@@ -79,28 +79,29 @@ static uint64_t take_range(struct bc_fill *f, struct bc_fill_read *s)
 	const struct bc_fill_blob *fb = &f->blobs[f->at_blob];
 	const struct bc_map *m = &fb->blob->map;
 	uint64_t limit = range_limit(f), cost = 0, from = 0, end = 0;
-	uint32_t i, group = UINT32_MAX;
-	const struct bc_chunk *c;
+	uint32_t i, src_len, group = UINT32_MAX;
+	struct bc_chunk c;
 
 	s->missing = 0;
 	for (i = f->at_chunk; i < m->chunk_count && is_wanted(fb, i); i++) {
-		c = &m->chunks[i];
-		if (end > 0 && c->dev_off + c->len - from > RANGE_BYTES)
+		c = bc_map_chunk(m, i);
+		if (end > 0 && c.dev_off + c.len - from > RANGE_BYTES)
 			break;
 		if (!is_missing(fb, i))
 			continue;
-		if (c->group != group && end > 0 &&
-			cost + m->groups[c->group].src_len > limit)
+		src_len =
+			c.group == group ? 0 : bc_map_group(m, c.group).src_len;
+		if (src_len > 0 && end > 0 && cost + src_len > limit)
 			break;
 		if (end == 0)
-			from = c->dev_off;
-		if (c->group != group)
-			cost += m->groups[c->group].src_len;
-		group = c->group;
-		s->missing += c->len;
-		end = c->dev_off + c->len;
+			from = c.dev_off;
+		cost += src_len;
+		group = c.group;
+		s->missing += c.len;
+		end = c.dev_off + c.len;
 	}
 	f->at_chunk = i;
+	end = max_u64(end, from); /* of a map that is lost */
 	s->r = (struct bc_read){.blob = fb->blob,
 		.off = from,
 		.len = (size_t)(end - from),

@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reading maps. A map file is read into memory whole, because a mapping of it
- * would turn a read error of the disk into SIGBUS, and zeros in its place would
- * be taken for holes; it is hashed whole on open anyway.
+ * What a map says: the check of all records at once, and of each one as it is
+ * read. The second is not for show: a large map is a mapping of its file
+ * (map_file.c), and zeros in the place of a lost page would be taken for holes.
  */
 #include "blobcache/map.h"
 
 #include <errno.h>
 #include <string.h>
 
+#include "blobcache/guard.h"
 #include "blobcache/map_int.h"
+#include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"
+
+#define LOG_TOPIC "store"
 
 int map_checksum(const void *file, size_t len, struct digest *ret)
 {
@@ -62,6 +66,10 @@ static int check_header(const struct map_header *h, size_t len, struct err *e)
 	return 0;
 }
 
+/*
+ * A record by itself, in a copy: between two looks at a mapping its file may
+ * change.
+ */
 static bool group_ctx_is_ok(const struct bc_map *m, const struct bc_group *g)
 {
 	if (!range_fits(g->ctx_off, g->ctx_len, m->ctx_len))
@@ -71,10 +79,9 @@ static bool group_ctx_is_ok(const struct bc_map *m, const struct bc_group *g)
 	return map_ctx_is_ok(m->ctx + g->ctx_off, g->ctx_len);
 }
 
-static bool group_is_ok(const struct bc_map *m, uint32_t i)
+static bool group_is_ok(const struct bc_map *m, const struct bc_group *g)
 {
-	static const uint8_t zeros[sizeof(m->groups->pad)];
-	const struct bc_group *g = &m->groups[i];
+	static const uint8_t zeros[sizeof(g->pad)];
 	uint64_t limit = m->source_size ? m->source_size : UINT64_MAX;
 
 	if (g->src_len == 0 || g->src_len > BC_MAX_GROUP_LEN ||
@@ -88,76 +95,92 @@ static bool group_is_ok(const struct bc_map *m, uint32_t i)
 	if (g->codec >= BC_CODEC_COUNT ||
 		(g->codec == BC_CODEC_NONE && g->dec_len != g->src_len))
 		return false;
-	if (i > 0 && g->src_off < m->groups[i - 1].src_off)
-		return false;
 	return memcmp(g->pad, zeros, sizeof(zeros)) == 0 &&
 	       group_ctx_is_ok(m, g);
 }
 
-static bool chunk_is_ok(const struct bc_map *m, uint32_t i)
+/* i: its number. */
+static bool chunk_is_ok(
+	const struct bc_map *m, const struct bc_chunk *c, uint32_t i)
 {
-	static const uint8_t zeros[sizeof(m->chunks->pad)];
-	const struct bc_chunk *c = &m->chunks[i];
-	const struct bc_group *g;
+	static const uint8_t zeros[sizeof(c->pad)];
+	struct bc_group g;
 
 	if (c->len == 0 || c->len > BC_MAX_CHUNK_LEN ||
 		!range_fits(c->dev_off, c->len, m->device_size))
 		return false;
-	if (i > 0 &&
-		c->dev_off < m->chunks[i - 1].dev_off + m->chunks[i - 1].len)
-		return false;
 	if (c->group >= m->group_count)
 		return false;
-	g = &m->groups[c->group];
-	if (i < g->first_chunk || i - g->first_chunk >= g->chunk_count)
+	g = m->groups[c->group];
+	if (i < g.first_chunk || i - g.first_chunk >= g.chunk_count)
 		return false;
-	return range_fits(c->group_off, c->len, g->dec_len) &&
+	return range_fits(c->group_off, c->len, g.dec_len) &&
 	       (c->algo == DIGEST_SHA256 || c->algo == DIGEST_BLAKE3) &&
 	       memcmp(c->pad, zeros, sizeof(zeros)) == 0;
+}
+
+static bool groups_are_ok(
+	const struct bc_map *m, uint32_t i, bool *ret_has_stream)
+{
+	const struct bc_group *g = &m->groups[i];
+
+	*ret_has_stream |= g->codec == BC_CODEC_STREAM;
+	return group_is_ok(m, g) &&
+	       (i == 0 || g->src_off >= m->groups[i - 1].src_off);
+}
+
+static bool chunks_are_ok(const struct bc_map *m, uint32_t i)
+{
+	const struct bc_chunk *c = &m->chunks[i];
+
+	return chunk_is_ok(m, c, i) &&
+	       (i == 0 || c->dev_off >= c[-1].dev_off + c[-1].len);
 }
 
 /*
  * Every chunk lies in the range that its group claims and the claims add up to
  * all chunks: so each group claims its own chunks and no other.
  */
-static int check_records(const struct bc_map *m, struct err *e)
+static int check_records(struct bc_map *m, struct err *e)
 {
 	uint64_t claimed = 0;
 	uint32_t i;
 
 	for (i = 0; i < m->group_count; i++) {
-		if (!group_is_ok(m, i))
+		if (!groups_are_ok(m, i, &m->has_stream))
 			return err_set(
 				e, -EPROTO, "group %u of the map is broken", i);
 		claimed += m->groups[i].chunk_count;
 	}
-	for (i = 0; i < m->chunk_count; i++)
-		if (!chunk_is_ok(m, i))
+	for (i = 0; i < m->chunk_count; i++) {
+		if (!chunks_are_ok(m, i))
 			return err_set(
 				e, -EPROTO, "chunk %u of the map is broken", i);
+		m->bytes += m->chunks[i].len;
+	}
 	if (claimed != m->chunk_count)
 		return err_set(e, -EPROTO,
 			"the map's groups do not share out its chunks");
 	return 0;
 }
 
-/* Fills ret with pointers into bytes; takes nothing. */
-static int parse(
-	const uint8_t *bytes, size_t len, struct bc_map *ret, struct err *e)
+int map_parse(const void *bytes, size_t len, const struct map_known *known,
+	struct bc_map *ret, struct err *e)
 {
-	const struct map_header *h = (const void *)bytes;
+	struct map_header copy, *h = &copy;
 	struct bc_map m = {0};
 	int r;
 
 	if (len < sizeof(*h))
 		return err_set(e, -EPROTO, "the map ends in its header");
+	memcpy(h, bytes, sizeof(*h));
 	if (len > MAP_MAX_BYTES)
 		return err_set(e, -E2BIG, "the map is larger than %u bytes",
 			MAP_MAX_BYTES);
 	r = check_header(h, len, e);
 	if (r < 0)
 		return r;
-	m.groups = (const void *)(bytes + sizeof(*h));
+	m.groups = (const void *)((const uint8_t *)bytes + sizeof(*h));
 	m.chunks = (const void *)(m.groups + h->group_count);
 	m.ctx = (const void *)(m.chunks + h->chunk_count);
 	m.group_count = h->group_count;
@@ -167,11 +190,15 @@ static int parse(
 	m.source_size = h->source_size;
 	m.base = bytes;
 	m.base_len = len;
-	r = check_records(&m, e);
-	if (r < 0)
-		return r;
-	*ret = m;
-	return 0;
+	if (known) {
+		m.bytes = known->bytes;
+		m.has_stream = known->has_stream;
+	} else {
+		r = check_records(&m, e);
+	}
+	if (r == 0)
+		*ret = m;
+	return r;
 }
 
 int bc_map_from_bytes(
@@ -181,7 +208,7 @@ int bc_map_from_bytes(
 	struct bc_map m;
 	int r;
 
-	r = parse(bytes, len, &m, e);
+	r = map_parse(bytes, len, NULL, &m, e);
 	if (r < 0)
 		return r;
 	r = map_checksum(bytes, len, &sum);
@@ -198,62 +225,51 @@ int bc_map_from_bytes(
 	return 0;
 }
 
-int bc_map_open(int dirfd, const char *path, const struct digest *want,
-	struct bc_map *ret, struct err *e)
+bool bc_map_is_lost(const struct bc_map *m)
 {
-	struct digest id;
-	struct bc_map m;
-	struct buf b;
-	int r;
-
-	buf_init(&b, MAP_MAX_BYTES);
-	r = buf_read_file(&b, dirfd, path);
-	if (r < 0) {
-		r = err_sys(e, r, "cannot read the map '%s'", path);
-		goto fail;
-	}
-	if (!want) {
-		r = bc_map_from_bytes(b.data, b.len, ret, e);
-		if (r < 0)
-			goto fail_named;
-		return 0;
-	}
-	r = digest_of(DIGEST_SHA256, b.data, b.len, &id);
-	if (r == 0 && !digest_is_equal(&id, want))
-		r = -EBADMSG;
-	if (r < 0) {
-		r = err_set(
-			e, r, "the map '%s' does not have its digest", path);
-		goto fail;
-	}
-	r = parse(b.data, b.len, &m, e);
-	if (r < 0)
-		goto fail_named;
-	m.id = id;
-	*ret = m;
-	return 0;
-
-fail_named:
-	(void)err_wrap(e, "'%s'", path);
-fail:
-	buf_fini(&b);
-	return r;
+	return m->file &&
+	       (atomic_load_explicit(&m->file->is_lost, memory_order_relaxed) ||
+		       bc_guard_is_broken(m->file->guard));
 }
 
-void bc_map_close(struct bc_map *m)
+void bc_map_set_lost(const struct bc_map *m)
 {
-	mem_free((void *)m->base);
-	*m = (struct bc_map){0};
+	/* one in memory was checked whole and stays as it is */
+	if (m->file && !atomic_exchange(&m->file->is_lost, true))
+		log_warn("a map in the cache is no longer what it was, "
+			 "answering with I/O errors until the image is "
+			 "mounted again");
 }
 
-bool bc_map_has_stream(const struct bc_map *m)
+struct bc_chunk bc_map_chunk(const struct bc_map *m, uint32_t i)
 {
-	uint32_t i;
+	struct bc_chunk c;
 
-	for (i = 0; i < m->group_count; i++)
-		if (m->groups[i].codec == BC_CODEC_STREAM)
-			return true;
-	return false;
+	memcpy(&c, &m->chunks[i], sizeof(c));
+	if (chunk_is_ok(m, &c, i))
+		return c;
+	bc_map_set_lost(m);
+	return (struct bc_chunk){0};
+}
+
+struct bc_group bc_map_group(const struct bc_map *m, uint32_t i)
+{
+	struct bc_group g;
+
+	memcpy(&g, &m->groups[i], sizeof(g));
+	if (group_is_ok(m, &g))
+		return g;
+	bc_map_set_lost(m);
+	return (struct bc_group){0};
+}
+
+uint8_t *bc_map_ctx(const struct bc_map *m, const struct bc_group *g)
+{
+	uint8_t *p = g->ctx_len ? mem_alloc(g->ctx_len) : NULL;
+
+	if (p)
+		memcpy(p, m->ctx + g->ctx_off, g->ctx_len);
+	return p;
 }
 
 uint32_t bc_map_find(const struct bc_map *m, uint64_t off)

@@ -3,10 +3,11 @@
  * The map of a blob: which compressed range (group) holds which bytes (chunks)
  * at which device offsets, and how each chunk is verified.
  *
- * Immutable once built; stored in a file whose sha256 is the map id; held in
- * memory.
- * Bytes of the device that no chunk covers are zeros. The file is untrusted on
- * open: everything is bounds-checked before a map is handed out.
+ * Immutable once built; stored in a file whose sha256 is the map id; a large
+ * one is mmapped, a small one, or one that has no file, is held in memory.
+ * Bytes of the device that no chunk covers are zeros. The file is untrusted:
+ * each record is checked on its way out, because what was read once may not be
+ * what the disk gives the next time.
  * blobcache/README.md has the file format byte by byte.
  */
 #pragma once
@@ -84,9 +85,16 @@ struct bc_chunk {
 	uint8_t digest[32]; /* of the len decoded bytes */
 };
 
+struct bc_map_file;
+
 struct bc_map {
-	const struct bc_group *groups; /* by src_off */
-	const struct bc_chunk *chunks; /* by dev_off, not overlapping */
+	/*
+	 * The records as they lie in the file, by src_off and by dev_off, not
+	 * overlapping. What is a file may change under the eyes of the reader:
+	 * bc_map_group and bc_map_chunk give copies that can be used.
+	 */
+	const struct bc_group *groups;
+	const struct bc_chunk *chunks;
 	const uint8_t *ctx;
 	uint32_t group_count, chunk_count;
 	uint32_t ctx_len;
@@ -94,14 +102,19 @@ struct bc_map {
 	                       */
 	uint64_t
 		source_size; /* bytes of the blob at its source; 0: not known */
+	uint64_t bytes;      /* of all chunks */
+	bool has_stream;     /* some group is BC_CODEC_STREAM: it needs the
+	                        whole blob */
 	struct digest id;    /* sha256 of the file */
 	const void *base;    /* owned: the bytes of the file */
 	size_t base_len;
+	struct bc_map_file *file; /* owned; base is its mapping; NULL: memory */
 };
 
 /*
  * Open a stored map and check it whole. Its sha256 must be *want (unless NULL).
- * -ENOENT, -EBADMSG (digest, checksum), -EPROTO (contents), -errno.
+ * -ENOENT, -EBADMSG (digest, checksum), -EPROTO (contents), -EIO (cut short
+ * meanwhile), -errno. bc_store_map_open is cheaper.
  */
 int bc_map_open(int dirfd, const char *path, const struct digest *want,
 	struct bc_map *ret, struct err *e);
@@ -110,10 +123,31 @@ int bc_map_from_bytes(
 	uint8_t *bytes, size_t len, struct bc_map *ret, struct err *e);
 void bc_map_close(struct bc_map *m);
 
-/* Does any group need the whole blob to be read (BC_CODEC_STREAM)? */
-bool bc_map_has_stream(const struct bc_map *m);
+/*
+ * Chunk or group i, less than their count: all bounds above hold for the copy,
+ * and what it names is in the map; whether it fits its neighbours, or a copy
+ * that was taken before, the caller has to see. If the file no longer holds
+ * such a record the map is lost, and the copy is all zeros. ANY_THREAD.
+ */
+struct bc_chunk bc_map_chunk(const struct bc_map *m, uint32_t i);
+struct bc_group bc_map_group(const struct bc_map *m, uint32_t i);
+/*
+ * A copy of g's context, g->ctx_len bytes, to be freed; NULL: out of memory, or
+ * there is none. ANY_THREAD.
+ */
+uint8_t *bc_map_ctx(const struct bc_map *m, const struct bc_group *g);
+/*
+ * The file was cut short, its disk fails or gives back something else: for
+ * ever. Ask *after* reading, before what came of it is believed or written.
+ * ANY_THREAD.
+ */
+bool bc_map_is_lost(const struct bc_map *m);
+/* Somebody saw records that contradict each other: it is lost. ANY_THREAD. */
+void bc_map_set_lost(const struct bc_map *m);
 
-/* Index of the first chunk that ends behind off; chunk_count if there is none.
+/*
+ * Index of the first chunk that ends behind off; chunk_count if there is none.
+ * Of a map that is lost: any up to chunk_count.
  */
 uint32_t bc_map_find(const struct bc_map *m, uint64_t off);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The map file, version 1; blobcache/README.md shows it byte by byte. Shared by
- * the reader (map.c) and the builder (map_build.c) only.
+ * the reader (map.c, map_file.c) and the builder (map_build.c) only.
  *
  * All numbers are little endian, and struct bc_group and struct bc_chunk are
  * the records of the file themselves.
@@ -9,6 +9,8 @@
 #pragma once
 
 #include <assert.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
 
 #include "blobcache/map.h"
 
@@ -46,3 +48,32 @@ static inline bool map_ctx_is_ok(const uint8_t *ctx, size_t len)
 
 /* sha256 over the file without its checksum field. 0 or -errno. */
 int map_checksum(const void *file, size_t len, struct digest *ret);
+
+/* What a check of the whole map has found out. */
+struct map_known {
+	uint64_t bytes;
+	bool has_stream;
+};
+
+struct bc_map_file {
+	int guard; /* of the mapping */
+	atomic_bool is_lost;
+	dev_t dev;
+	ino_t ino;
+};
+
+/*
+ * Point ret into the file's bytes, which are taken by nobody, and check all of
+ * them; but with known the header only. -EPROTO, -E2BIG.
+ */
+int map_parse(const void *bytes, size_t len, const struct map_known *known,
+	struct bc_map *ret, struct err *e);
+/*
+ * The open file fd as a map: mmapped if it is large, else a copy. known: what
+ * has the digest *want was checked before, and is not read now. Otherwise as
+ * bc_map_open; name is for the person.
+ */
+int map_open_fd(int fd, const char *name, const struct digest *want,
+	const struct map_known *known, struct bc_map *ret, struct err *e);
+/* Is m a mapping of that very file? */
+bool map_is_of(const struct bc_map *m, const struct stat *st);

@@ -84,23 +84,28 @@ uint32_t bc_plan_around(const struct bc_map *m,
 	const struct bc_plan_limits *limits, uint32_t group,
 	uint32_t *ret_count)
 {
-	const struct bc_group *g = m->groups;
+	const struct bc_group self = bc_map_group(m, group);
 	uint32_t first = group, last = group, half = limits->max_groups / 2;
+	struct bc_group at = self, other;
 	uint64_t start, end;
 
 	*ret_count = 1;
-	if (g[group].src_len >= limits->around)
+	if (self.src_len >= limits->around)
 		return group;
-	start = g[group].src_off / limits->around * limits->around;
+	start = self.src_off / limits->around * limits->around;
 	end = start + limits->around;
-	while (first > 0 && group - first < half &&
-		g[first - 1].src_off >= start &&
-		is_close(limits, &g[first - 1], &g[first]))
-		first--;
-	while (last + 1 < m->group_count && last - group < half &&
-		group_end(&g[last + 1]) <= end &&
-		is_close(limits, &g[last], &g[last + 1]))
-		last++;
+	for (; first > 0 && group - first < half; first--, at = other) {
+		other = bc_map_group(m, first - 1);
+		if (other.src_off < start || !is_close(limits, &other, &at))
+			break;
+	}
+	at = self;
+	for (; last + 1 < m->group_count && last - group < half;
+		last++, at = other) {
+		other = bc_map_group(m, last + 1);
+		if (group_end(&other) > end || !is_close(limits, &at, &other))
+			break;
+	}
 	*ret_count = last - first + 1;
 	return first;
 }
@@ -109,26 +114,26 @@ struct bc_range bc_plan_next(const struct bc_map *m,
 	const struct bc_plan_limits *limits, const uint32_t *wanted,
 	uint32_t first, uint32_t count)
 {
-	const struct bc_group *g = &m->groups[wanted[first]];
-	struct bc_range r = {.off = g->src_off,
-		.len = g->src_len,
-		.decoded = g->dec_len,
+	struct bc_group g = bc_map_group(m, wanted[first]);
+	struct bc_range r = {.off = g.src_off,
+		.len = g.src_len,
+		.decoded = g.dec_len,
 		.first = first,
 		.count = 1};
 	uint64_t end;
 
 	while (first + r.count < count && r.count < limits->max_groups) {
-		g = &m->groups[wanted[first + r.count]];
+		g = bc_map_group(m, wanted[first + r.count]);
 		/* Ranges may overlap: spans of one stream share a byte. */
-		if (g->src_off > r.off + r.len &&
-			g->src_off - (r.off + r.len) > limits->max_gap)
+		if (g.src_off > r.off + r.len &&
+			g.src_off - (r.off + r.len) > limits->max_gap)
 			break;
-		end = max_u64(r.off + r.len, group_end(g));
+		end = max_u64(r.off + r.len, group_end(&g));
 		if (end - r.off > limits->max_len ||
-			r.decoded + g->dec_len > limits->max_decoded)
+			r.decoded + g.dec_len > limits->max_decoded)
 			break;
 		r.len = end - r.off;
-		r.decoded += g->dec_len;
+		r.decoded += g.dec_len;
 		r.count++;
 	}
 	return r;

@@ -200,14 +200,14 @@ static void plan_blob(struct bc_prefetch *p, uint32_t first, uint32_t count)
 static bool make_batch(struct bc_prefetch *p)
 {
 	uint32_t n = 0, looks = 0, first, end;
-	const struct bc_group *g;
 	uint64_t bytes = 0;
 
 	p->range_at = p->range_count = 0;
 	while (n < BATCH_GROUPS && bytes < BATCH_BYTES &&
 		next_candidate(p, &p->cands[n], &looks)) {
-		g = &bc_blob_map(p->cands[n].blob)->groups[p->cands[n].group];
-		bytes += g->src_len;
+		bytes += bc_map_group(
+			bc_blob_map(p->cands[n].blob), p->cands[n].group)
+		                 .src_len;
 		p->cands[n].rank = n;
 		n++;
 	}

@@ -53,11 +53,22 @@ int bc_store_remove(struct bc_store *s, const char *rel, struct err *e);
 
 /*
  * The map of a blob, as a cache file keeps it: opened by its id, or kept before
- * any cache file is. 0, -ENOENT, -EBADMSG, -EPROTO, -errno. BLOCKING.
+ * any cache file is. What was read whole in this boot and has not changed since
+ * is not read again (mark.h). 0, -ENOENT, -EBADMSG, -EPROTO, -EIO, -errno.
+ * BLOCKING.
  */
 int bc_store_map_open(struct bc_store *s, const struct digest *blob,
 	const struct digest *map_id, struct bc_map *ret, struct err *e);
 int bc_store_map_put(struct bc_store *s, const struct digest *blob,
+	const struct bc_map *map);
+/*
+ * A large map that is in memory becomes its file in the cache, where that is
+ * there: its memory is free. Nobody reads it meanwhile. BLOCKING.
+ */
+void bc_store_map_settle(
+	struct bc_store *s, const struct digest *blob, struct bc_map *map);
+/* Who opens the map next reads it whole, if it was lost. BLOCKING. */
+void bc_store_map_doubt(struct bc_store *s, const struct digest *blob,
 	const struct bc_map *map);
 
 /* ---- whole streams, before they are anything ---- */

@@ -39,18 +39,23 @@ static int hash_chunk(const struct bc_cachefile *c, const struct bc_chunk *k,
 	return r;
 }
 
-/* 0, -EBADMSG, -ENOENT (it is not there), -EAGAIN (it went meanwhile). */
+/*
+ * 0, -EBADMSG, -ENOENT (it is not there), -EAGAIN (it went meanwhile), -EIO
+ * (nobody can tell: the map is lost).
+ */
 static int check_chunk(struct bc_cachefile *c, uint32_t i, uint8_t *piece)
 {
-	const struct bc_chunk *k = &c->map->chunks[i];
+	const struct bc_chunk k = bc_map_chunk(c->map, i);
 	uint64_t generation = bc_cachefile_generation(c);
 	struct digest d;
 	int r;
 
 	if (!bc_cachefile_is_ready(c, i, 1))
 		return -ENOENT;
-	r = hash_chunk(c, k, piece, &d);
-	if (r == 0 && memcmp(d.bytes, k->digest, sizeof(k->digest)) != 0)
+	if (bc_map_is_lost(c->map))
+		return -EIO;
+	r = hash_chunk(c, &k, piece, &d);
+	if (r == 0 && memcmp(d.bytes, k.digest, sizeof(k.digest)) != 0)
 		r = -EBADMSG;
 	if (r == -EBADMSG && bc_cachefile_generation(c) != generation)
 		r = -EAGAIN;
@@ -66,7 +71,7 @@ static int check_all(struct bc_cachefile *c, struct bc_verified *v)
 	if (!piece)
 		return -ENOMEM;
 	for (i = 0; i < c->map->chunk_count; i++) {
-		len = c->map->chunks[i].len;
+		len = bc_map_chunk(c->map, i).len;
 		r = -EAGAIN;
 		for (tries = 0; r == -EAGAIN && tries < TRIES; tries++)
 			r = check_chunk(c, i, piece);

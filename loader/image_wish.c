@@ -26,7 +26,7 @@ int image_wish_add_front(struct ld_image *i, const struct ld_image_blob *b,
 
 	while (lo < hi) {
 		mid = lo + (hi - lo) / 2;
-		if (m->groups[mid].src_off < end)
+		if (bc_map_group(m, mid).src_off < end)
 			lo = mid + 1;
 		else
 			hi = mid;
@@ -45,13 +45,16 @@ static int add_extent(struct bc_record *r, uint32_t blob,
 {
 	uint32_t i = bc_map_find(m, x->dev_off), last = UINT32_MAX;
 	uint64_t end = x->dev_off + x->len;
+	struct bc_chunk c;
 	int err = 0;
 
-	for (; err == 0 && i < m->chunk_count && m->chunks[i].dev_off < end;
-		i++) {
-		if (m->chunks[i].group == last)
+	for (; err == 0 && i < m->chunk_count; i++) {
+		c = bc_map_chunk(m, i);
+		if (c.dev_off >= end)
+			break;
+		if (c.group == last)
 			continue;
-		last = m->chunks[i].group;
+		last = c.group;
 		err = bc_record_add(r, blob, last, 1);
 	}
 	return err;

@@ -14,20 +14,25 @@
 static const struct bc_plan_limits small = {
 	.max_gap = 10, .max_len = 100, .max_decoded = 1000, .max_groups = 4};
 
-/* src_off, src_len, dec_len */
+#define GROUP(off, len, decoded) \
+	{ \
+		.src_off = (off), .src_len = (len), .dec_len = (decoded), \
+		.chunk_count = 1, .codec = BC_CODEC_ZSTD \
+	}
+
 static struct bc_group groups[] = {
-	{.src_off = 0, .src_len = 20, .dec_len = 50},
-	{.src_off = 20, .src_len = 20, .dec_len = 50},
-	{.src_off = 50, .src_len = 20, .dec_len = 50},
-	{.src_off = 81, .src_len = 19, .dec_len = 50},
-	{.src_off = 100, .src_len = 500, .dec_len = 5000},
-	{.src_off = 600, .src_len = 50, .dec_len = 600},
-	{.src_off = 649, .src_len = 50, .dec_len = 400},
-	{.src_off = 700, .src_len = 1, .dec_len = 1},
+	GROUP(0, 20, 50),
+	GROUP(20, 20, 50),
+	GROUP(50, 20, 50),
+	GROUP(81, 19, 50),
+	GROUP(100, 500, 5000),
+	GROUP(600, 50, 600),
+	GROUP(649, 50, 400),
+	GROUP(700, 1, 1),
 };
 
 static const struct bc_map map = {
-	.groups = groups, .group_count = ARRAY_LEN(groups)};
+	.groups = groups, .group_count = ARRAY_LEN(groups), .chunk_count = 1};
 
 static void expect(const uint32_t *wanted, uint32_t n, uint32_t first,
 	uint64_t off, uint64_t len, uint32_t count)
