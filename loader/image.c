@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/utsname.h>
 
+#include "blobcache/mark.h"
 #include "loader/cached.h"
 #include "loader/image_int.h"
 #include "runtime/base/cleanup.h"
@@ -551,6 +552,7 @@ int ld_image_inspect(const struct ld_image_options *o, struct rt *rt,
 
 void image_clear(struct ld_image *i)
 {
+	char rel[IMAGE_REL_LEN];
 	size_t k;
 
 	for (k = 0; k < i->blob_count; k++)
@@ -573,9 +575,15 @@ void image_clear(struct ld_image *i)
 	i->layer_count = 0;
 	i->has_wanted = false;
 	i->claims = NULL;
+	/* who mounts it next reads all of it */
+	if (i->kept_in && ld_index_is_lost(&i->index)) {
+		image_rel(&i->digest, "index", rel);
+		bc_mark_remove(i->kept_in, rel);
+	}
 	if (i->index.base)
 		ld_index_close(&i->index);
 	i->index = (struct ld_index){0};
+	i->kept_in = NULL;
 	buf_fini(&i->index_bytes);
 	bc_record_fini(&i->wish);
 }

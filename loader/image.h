@@ -79,8 +79,10 @@ struct ld_image {
 	/* Of the record that goes if its maps turn out wrong; NULL: they are
 	 * proven. */
 	struct bc_store *claims;
-	bool is_inline;         /* bundle: the bootstrap lies in a blob */
-	struct buf index_bytes; /* of index, where the cache took no file */
+	struct bc_store *kept_in; /* the index has a file there; NULL: it has
+	                             none */
+	bool is_inline;           /* bundle: the bootstrap lies in a blob */
+	struct buf index_bytes;   /* of index, where the cache took no file */
 };
 
 /*

@@ -6,10 +6,12 @@
  * of another version makes the image be prepared anew.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "blobcache/mark.h"
 #include "loader/image_int.h"
 #include "loader/json.h"
 #include "runtime/base/cleanup.h"
@@ -106,6 +108,17 @@ static json_t *record_json(const struct ld_image *i, const struct digest *index,
 		layers);
 }
 
+/* What was just written needs no reading at the next mount. */
+static void mark_index(
+	struct image_job *j, const char *rel, const struct digest *d)
+{
+	CLEANUP_FD int fd = openat(bc_store_dirfd(j->store), rel,
+		O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd >= 0)
+		bc_mark_put(j->store, rel, fd, NULL, d, NULL);
+}
+
 static int put_record(
 	struct image_job *j, const struct buf *index, struct err *e)
 {
@@ -124,6 +137,7 @@ static int put_record(
 	ret = bc_store_put(j->store, rel, index->data, index->len, e);
 	if (ret < 0)
 		return ret;
+	mark_index(j, rel, &d);
 	o = record_json(j->image, &d, &place);
 	buf_init(&b, IMAGE_MAX_RECORD);
 	ret = ld_json_write(o, JSON_INDENT(1), &b);
@@ -158,6 +172,7 @@ int image_record_save(
 			bc_store_dirfd(j->store), rel, &i->index, &why);
 	if (ret == 0) {
 		buf_fini(index_bytes);
+		i->kept_in = j->store;
 	} else {
 		i->index_bytes = *index_bytes;
 		buf_init(index_bytes, 0);
@@ -282,22 +297,44 @@ static bool is_from_here(const struct image_job *j, const json_t *o)
 	       digest_is_equal(&from, &here);
 }
 
+/* Reads all of it, unless that was done in this boot. */
+static int check_index(struct image_job *j, const char *rel, int fd,
+	const struct bc_mark_look *look, const struct digest *want)
+{
+	const struct ld_index *x = &j->image->index;
+	int ret = 0;
+
+	if (bc_mark_is_there(j->store, rel, look, want, NULL))
+		return 0;
+	ret = digest_check(want, x->base, x->len);
+	if (ret == 0 && ld_index_is_lost(x))
+		ret = -EIO;
+	if (ret == 0)
+		bc_mark_put(j->store, rel, fd, look, want, NULL);
+	return ret;
+}
+
 static int open_index(struct image_job *j, const json_t *o)
 {
 	struct ld_image *i = j->image;
 	char rel[IMAGE_REL_LEN];
+	struct bc_mark_look look;
+	CLEANUP_FD int fd = -1;
 	struct digest want;
 	int ret;
 
 	if (!read_digest(o, "index", &want))
 		return -EPROTO;
 	image_rel(&i->digest, "index", rel);
-	ret = ld_index_open(bc_store_dirfd(j->store), rel, &i->index, NULL);
+	fd = openat(bc_store_dirfd(j->store), rel,
+		O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	ret = fd < 0 ? -errno : bc_mark_look(fd, &look);
+	if (ret == 0)
+		ret = ld_index_open_fd(fd, rel, &i->index, NULL);
 	if (ret < 0)
 		return ret;
-	ret = digest_check(&want, i->index.base, i->index.len);
-	if (ret == 0 && ld_index_is_lost(&i->index))
-		ret = -EIO;
+	i->kept_in = j->store;
+	ret = check_index(j, rel, fd, &look, &want);
 	if (ret == 0 && i->index.slot_count != i->blob_count)
 		ret = -EPROTO;
 	return ret;

@@ -104,14 +104,20 @@ int ld_index_from_bytes(
 int ld_index_open(
 	int dirfd, const char *path, struct ld_index *ret, struct err *e)
 {
-	CLEANUP_FD int fd = -1;
+	CLEANUP_FD int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return err_sys(e, -errno, "cannot open '%s'", path);
+	return ld_index_open_fd(fd, path, ret, e);
+}
+
+int ld_index_open_fd(
+	int fd, const char *path, struct ld_index *ret, struct err *e)
+{
 	struct stat st;
 	int r, guard;
 	void *p;
 
-	fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return err_sys(e, -errno, "cannot open '%s'", path);
 	if (fstat(fd, &st) < 0)
 		return err_sys(e, -errno, "cannot stat '%s'", path);
 	if (!S_ISREG(st.st_mode) || st.st_size < EROFS_SLOTS_OFF)

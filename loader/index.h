@@ -55,6 +55,10 @@ struct ld_inode_view {
 /* 0, -EPROTO (not one, or not our dialect), -EIO (lost meanwhile), -errno. */
 int ld_index_open(
 	int dirfd, const char *path, struct ld_index *ret, struct err *e);
+/* The same of an open file, which stays the caller's; path is for the person.
+ */
+int ld_index_open_fd(
+	int fd, const char *path, struct ld_index *ret, struct err *e);
 /* Over memory that stays the caller's. */
 int ld_index_from_bytes(
 	const void *p, size_t n, struct ld_index *ret, struct err *e);
