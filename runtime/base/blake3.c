@@ -18,10 +18,10 @@ enum {
 	ROOT = 8,
 };
 
-static const uint32_t iv[8] = BLAKE3_IV;
+/* Chunks: from here on eight at once, whatever they are, cost less. */
+#define WIDE_LEAST 3
 
-static const uint8_t permutation[16] = {
-	2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8};
+static const uint32_t iv[8] = BLAKE3_IV;
 
 static inline uint32_t rotate(uint32_t v, unsigned n)
 {
@@ -41,30 +41,36 @@ static inline void mix(uint32_t *s, unsigned a, unsigned b, unsigned c,
 	s[b] = rotate(s[b] ^ s[c], 7);
 }
 
+/* order is known when this is compiled: no index is left. */
+static inline __attribute__((always_inline)) void do_round(
+	uint32_t s[16], const uint32_t m[16], const uint8_t order[16])
+{
+	mix(s, 0, 4, 8, 12, m[order[0]], m[order[1]]);
+	mix(s, 1, 5, 9, 13, m[order[2]], m[order[3]]);
+	mix(s, 2, 6, 10, 14, m[order[4]], m[order[5]]);
+	mix(s, 3, 7, 11, 15, m[order[6]], m[order[7]]);
+	mix(s, 0, 5, 10, 15, m[order[8]], m[order[9]]);
+	mix(s, 1, 6, 11, 12, m[order[10]], m[order[11]]);
+	mix(s, 2, 7, 8, 13, m[order[12]], m[order[13]]);
+	mix(s, 3, 4, 9, 14, m[order[14]], m[order[15]]);
+}
+
 /* The compression function (paper, section 2.2); cv is replaced. */
-static void compress(uint32_t cv[8], const uint32_t block[16], uint64_t counter,
+static void compress(uint32_t cv[8], const uint32_t m[16], uint64_t counter,
 	uint32_t len, uint32_t flags)
 {
 	uint32_t s[16] = {cv[0], cv[1], cv[2], cv[3], cv[4], cv[5], cv[6],
 		cv[7], iv[0], iv[1], iv[2], iv[3], (uint32_t)counter,
 		(uint32_t)(counter >> 32), len, flags};
-	uint32_t m[16], next[16];
-	unsigned round, i;
+	unsigned i;
 
-	memcpy(m, block, sizeof(m));
-	for (round = 0; round < 7; round++) {
-		mix(s, 0, 4, 8, 12, m[0], m[1]);
-		mix(s, 1, 5, 9, 13, m[2], m[3]);
-		mix(s, 2, 6, 10, 14, m[4], m[5]);
-		mix(s, 3, 7, 11, 15, m[6], m[7]);
-		mix(s, 0, 5, 10, 15, m[8], m[9]);
-		mix(s, 1, 6, 11, 12, m[10], m[11]);
-		mix(s, 2, 7, 8, 13, m[12], m[13]);
-		mix(s, 3, 4, 9, 14, m[14], m[15]);
-		for (i = 0; i < 16; i++)
-			next[i] = m[permutation[i]];
-		memcpy(m, next, sizeof(m));
-	}
+	do_round(s, m, blake3_order[0]);
+	do_round(s, m, blake3_order[1]);
+	do_round(s, m, blake3_order[2]);
+	do_round(s, m, blake3_order[3]);
+	do_round(s, m, blake3_order[4]);
+	do_round(s, m, blake3_order[5]);
+	do_round(s, m, blake3_order[6]);
 	for (i = 0; i < 8; i++)
 		cv[i] = s[i] ^ s[i + 8];
 }
@@ -138,7 +144,7 @@ static void push_chunk(struct blake3 *b, const uint8_t *p)
 	push_cv(b, cv);
 }
 
-static void push_wide(struct blake3 *b, const uint8_t *p)
+static void push_wide(struct blake3 *b, const uint8_t *p, unsigned count)
 {
 	uint32_t cvs[BLAKE3_LANES][8];
 	blake3_wide_fn *wide = blake3_wide_generic;
@@ -148,14 +154,29 @@ static void push_wide(struct blake3 *b, const uint8_t *p)
 	if (__builtin_cpu_supports("avx2"))
 		wide = blake3_wide_avx2;
 #endif
-	wide(p, b->chunk_counter, cvs);
-	for (l = 0; l < BLAKE3_LANES; l++)
+	wide(p, count, b->chunk_counter, cvs);
+	for (l = 0; l < count; l++)
 		push_cv(b, cvs[l]);
+}
+
+/* Chunks of n > 1024 bytes that are not the last; returns their bytes. */
+static size_t push_chunks(struct blake3 *b, const uint8_t *p, size_t n)
+{
+	size_t count = (n - 1) / BLAKE3_CHUNK_LEN;
+
+	if (count < WIDE_LEAST)
+		count = 1;
+	else if (count > BLAKE3_LANES)
+		count = BLAKE3_LANES;
+	if (count == 1)
+		push_chunk(b, p);
+	else
+		push_wide(b, p, (unsigned)count);
+	return count * BLAKE3_CHUNK_LEN;
 }
 
 void blake3_update(struct blake3 *b, const void *p, size_t n)
 {
-	const size_t wide_len = (size_t)BLAKE3_LANES * BLAKE3_CHUNK_LEN;
 	const uint8_t *in = p;
 	size_t take;
 
@@ -165,13 +186,10 @@ void blake3_update(struct blake3 *b, const void *p, size_t n)
 			push_chunk(b, b->buf);
 			b->buf_len = 0;
 		}
-		take = BLAKE3_CHUNK_LEN - b->buf_len;
-		if (b->buf_len == 0 && n > wide_len) {
-			push_wide(b, in);
-			take = wide_len;
-		} else if (b->buf_len == 0 && n > BLAKE3_CHUNK_LEN) {
-			push_chunk(b, in);
+		if (b->buf_len == 0 && n > BLAKE3_CHUNK_LEN) {
+			take = push_chunks(b, in, n);
 		} else {
+			take = BLAKE3_CHUNK_LEN - b->buf_len;
 			take = take < n ? take : n;
 			memcpy(b->buf + b->buf_len, in, take);
 			b->buf_len += take;
