@@ -13,6 +13,7 @@
 #include "blobcache/evict.h"
 #include "loader/image_int.h"
 #include "loader/imageref.h"
+#include "loader/json.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 
@@ -32,13 +33,6 @@ static void image_fini(struct ld_cached_image *i)
 	mem_free(i->layers);
 }
 
-static bool read_digest(const json_t *o, const char *key, struct digest *ret)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-
-	return s && digest_parse(s, strlen(s), ret) == 0;
-}
-
 static int read_digests(const json_t *list, const char *key, size_t max,
 	struct digest **ret, size_t *ret_count)
 {
@@ -53,7 +47,7 @@ static int read_digests(const json_t *list, const char *key, size_t max,
 	*ret = d;
 	*ret_count = n;
 	for (k = 0; k < n; k++)
-		if (!read_digest(json_array_get(list, k), key, &d[k]))
+		if (!ld_json_digest(json_array_get(list, k), key, &d[k]))
 			return -EPROTO;
 	return 0;
 }
@@ -73,7 +67,7 @@ static int read_record(const json_t *o, struct ld_cached_image *i)
 	if (r == 0)
 		r = read_digests(json_object_get(o, "layers"), "digest",
 			LD_MAX_LAYERS, &i->layers, &i->layer_count);
-	if (r == 0 && !read_digest(o, "index", &i->index))
+	if (r == 0 && !ld_json_digest(o, "index", &i->index))
 		r = -EPROTO;
 	if (r == 0 && platform) {
 		i->platform = mem_strdup(platform);
@@ -218,29 +212,38 @@ void ld_cached_fini(struct ld_cached *c)
 	*c = (struct ld_cached){0};
 }
 
-void ld_cached_drop(struct ld_cached *c, size_t k)
+/* Of blobs or layers. */
+static bool has_digest(
+	const struct digest *list, size_t count, const struct digest *d)
 {
-	image_fini(&c->images[k]);
-	c->count--;
-	memmove(&c->images[k], &c->images[k + 1],
-		(c->count - k) * sizeof(*c->images));
+	size_t n;
+
+	for (n = 0; n < count; n++)
+		if (digest_is_equal(&list[n], d))
+			return true;
+	return false;
+}
+
+/* Has an image d that is forgotten, or is not? */
+static bool has_part(
+	const struct ld_cached *c, const struct digest *d, bool is_forgotten)
+{
+	const struct ld_cached_image *i;
+	size_t k;
+
+	for (k = 0; k < c->count; k++) {
+		i = &c->images[k];
+		if (i->is_forgotten == is_forgotten &&
+			(has_digest(i->blobs, i->blob_count, d) ||
+				has_digest(i->layers, i->layer_count, d)))
+			return true;
+	}
+	return false;
 }
 
 bool ld_cached_needs(const struct ld_cached *c, const struct digest *d)
 {
-	const struct ld_cached_image *i;
-	size_t k, n;
-
-	for (k = 0; k < c->count; k++) {
-		i = &c->images[k];
-		for (n = 0; n < i->blob_count; n++)
-			if (digest_is_equal(&i->blobs[n], d))
-				return true;
-		for (n = 0; n < i->layer_count; n++)
-			if (digest_is_equal(&i->layers[n], d))
-				return true;
-	}
-	return false;
+	return has_part(c, d, false);
 }
 
 static bool has_line(const char *text, const char *line)
@@ -360,11 +363,13 @@ int ld_cached_forget(
 	struct bc_store *s, const struct ld_cached_image *i, struct err *e)
 {
 	char rel[IMAGE_REL_LEN];
+	int r;
 
 	/* first what makes it an image, so that a rest of it is none */
 	image_rel(&i->digest, "image.json", rel);
-	if (bc_store_remove(s, rel, e) < 0)
-		return e ? e->code : -EIO;
+	r = bc_store_remove(s, rel, e);
+	if (r < 0)
+		return r;
 	image_rel(&i->digest, "", rel);
 	rel[strlen(rel) - 1] = '\0'; /* the slash */
 	return bc_store_remove(s, rel, e);
@@ -422,18 +427,21 @@ static int sweep_one(void *arg, const struct digest *d)
 
 	(void)snprintf(rel, sizeof(rel), "%s/%s/%s", w->top,
 		digest_algo_name(d->algo), digest_hex(d, hex)); /* fits */
-	if (ld_cached_needs(w->c, d) || is_young(w, rel) ||
+	if (ld_cached_needs(w->c, d) ||
+		(is_young(w, rel) && !has_part(w->c, d, true)) ||
 		(strcmp(w->top, "blobs") == 0 && has_files(w, d)))
 		return 0;
 	return bc_store_remove(w->store, rel, w->e);
 }
 
 /* Bytes first: a file that somebody has open is only emptied. */
-static int sweep_bytes(struct sweep *w, uint64_t *ret_freed)
+static int sweep_bytes(struct sweep *w, bool of_forgotten, uint64_t *ret_freed)
 {
 	const struct bc_inventory *files = &w->c->files;
-	struct bc_evict evict = {
-		.want = UINT64_MAX, .before = w->before, .is_patient = true};
+	struct bc_evict evict = {.want = UINT64_MAX,
+		.before = of_forgotten ? UINT32_MAX : w->before,
+		.is_patient = true};
+	const struct digest *blob;
 	struct digest *only;
 	size_t k, n = 0;
 	int r = 0;
@@ -441,9 +449,12 @@ static int sweep_bytes(struct sweep *w, uint64_t *ret_freed)
 	only = mem_calloc(files->count + 1, sizeof(*only));
 	if (!only)
 		return err_set(w->e, -ENOMEM, "out of memory");
-	for (k = 0; k < files->count; k++)
-		if (!ld_cached_needs(w->c, &files->blobs[k].blob))
-			only[n++] = files->blobs[k].blob;
+	for (k = 0; k < files->count; k++) {
+		blob = &files->blobs[k].blob;
+		if (!ld_cached_needs(w->c, blob) &&
+			has_part(w->c, blob, true) == of_forgotten)
+			only[n++] = *blob;
+	}
 	evict.only = only;
 	evict.only_count = n;
 	if (n > 0)
@@ -459,7 +470,9 @@ int ld_cached_sweep(struct bc_store *s, const struct ld_cached *c,
 	struct sweep w = {.store = s, .c = c, .before = before, .e = e};
 	int r;
 
-	r = sweep_bytes(&w, ret_freed);
+	r = sweep_bytes(&w, true, ret_freed);
+	if (r == 0)
+		r = sweep_bytes(&w, false, ret_freed);
 	if (r == 0)
 		r = bc_inventory_take(s, &w.files, e);
 	w.top = "layers";

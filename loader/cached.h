@@ -30,6 +30,7 @@ struct ld_cached_image {
 	uint32_t chunks, ready;        /* of all its blobs */
 	uint32_t last_used;            /* seconds since 1970 */
 	bool is_pinned, has_no_chunks; /* the last: not all blobs are there */
+	bool is_forgotten;             /* set by who called ld_cached_forget */
 };
 
 struct ld_cached {
@@ -41,9 +42,7 @@ struct ld_cached {
 /* What cannot be read as a record is left out. -ENOMEM, -errno. BLOCKING. */
 int ld_cached_take(struct bc_store *s, struct ld_cached *ret, struct err *e);
 void ld_cached_fini(struct ld_cached *c);
-/* images[k] leaves the list; the directory stays as it is. */
-void ld_cached_drop(struct ld_cached *c, size_t k);
-/* Does some image of the list need the blob or layer d? */
+/* Does an image of the list that is not forgotten need the blob or layer d? */
 bool ld_cached_needs(const struct ld_cached *c, const struct digest *d);
 /*
  * Is i what a user calls name? By name as it was mounted, by the manifest's
@@ -70,7 +69,8 @@ void ld_cached_note(struct bc_store *s, const struct ld_image *i);
 int ld_cached_pin(struct bc_store *s, const struct ld_cached_image *i,
 	bool is_pinned, struct err *e);
 /*
- * Forget the image's record; its blobs and layers stay. BLOCKING.
+ * Forget the image's record; its blobs and layers stay for ld_cached_sweep.
+ * BLOCKING.
  */
 int ld_cached_forget(
 	struct bc_store *s, const struct ld_cached_image *i, struct err *e);
@@ -78,8 +78,10 @@ int ld_cached_forget(
 bool ld_cached_index_is_right(
 	struct bc_store *s, const struct ld_cached_image *i);
 /*
- * Remove what none of c's images needs and nobody has touched since `before`
- * (seconds since 1970): layers, maps and bytes. BLOCKING.
+ * Remove layers, maps and bytes that none of c's images needs: what those that
+ * were forgotten had at once, other things if nobody has touched them since
+ * `before` (seconds since 1970), for a mount may be making its image of them.
+ * BLOCKING.
  */
 int ld_cached_sweep(struct bc_store *s, const struct ld_cached *c,
 	uint32_t before, uint64_t *ret_freed, struct err *e);

@@ -237,14 +237,11 @@ static int pin(struct bc_store *s, const char *name, bool on, struct err *e)
 
 /* ---- prune ---- */
 
-/* Drop images[k] from the list and from the directory. */
-static int forget(
-	struct bc_store *s, struct ld_cached *c, size_t k, struct err *e)
+static int forget(struct bc_store *s, struct ld_cached_image *i, struct err *e)
 {
-	int r = ld_cached_forget(s, &c->images[k], e);
+	int r = ld_cached_forget(s, i, e);
 
-	if (r == 0)
-		ld_cached_drop(c, k);
+	i->is_forgotten = r == 0;
 	return r;
 }
 
@@ -252,21 +249,25 @@ static int forget(
 static int forget_named(struct bc_store *s, struct ld_cached *c,
 	const struct ld_cli *cli, struct err *e)
 {
+	struct ld_cached_image *i;
 	size_t k, n;
 	bool is_there;
 	int r = 0;
 
 	for (n = 1; n < cli->arg_count; n++) {
 		is_there = false;
-		for (k = c->count; r == 0 && k-- > 0;) {
-			if (!ld_cached_is(&c->images[k], cli->args[n]))
+		for (k = 0; r == 0 && k < c->count; k++) {
+			i = &c->images[k];
+			if (!ld_cached_is(i, cli->args[n]))
 				continue;
 			is_there = true;
-			if (c->images[k].is_pinned)
+			if (i->is_forgotten)
+				continue;
+			if (i->is_pinned)
 				return err_set(e, -EBUSY,
 					"'%.200s' is pinned, unpin it first",
 					cli->args[n]);
-			r = forget(s, c, k, e);
+			r = forget(s, i, e);
 		}
 		if (r == 0 && !is_there)
 			return not_here(s, cli->args[n], e);
@@ -283,9 +284,9 @@ static int forget_old(
 	size_t k;
 	int r = 0;
 
-	for (k = c->count; r == 0 && k-- > 0;)
+	for (k = 0; r == 0 && k < c->count; k++)
 		if (!c->images[k].is_pinned && c->images[k].last_used < then)
-			r = forget(s, c, k, e);
+			r = forget(s, &c->images[k], e);
 	return r;
 }
 
@@ -327,7 +328,6 @@ static int prune_some(struct bc_store *s, struct ld_cached *c,
 
 	if (cli->arg_count > 1) {
 		r = forget_named(s, c, cli, e);
-		before = UINT32_MAX;
 	} else if (cli->all) {
 		bc_store_drop_parts(s, 0);
 		r = forget_old(s, c, UINT64_MAX, e);

@@ -73,13 +73,6 @@ static void layer_rel(const struct ld_layer_desc *d, const char *name,
 			d->size, name); /* fits */
 }
 
-static bool read_digest(const json_t *o, const char *key, struct digest *ret)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-
-	return s && digest_parse(s, strlen(s), ret) == 0;
-}
-
 static json_t *read_layer_record(struct bc_store *s, const char *rel)
 {
 	struct buf b;
@@ -116,7 +109,7 @@ static int load_map(struct image_job *j, const json_t *o, struct image_layer *l)
 	struct digest map_id;
 	int ret;
 
-	if (!read_digest(o, "map", &map_id))
+	if (!ld_json_digest(o, "map", &map_id))
 		return -ENOENT;
 	ret = bc_store_map_open(
 		j->store, &l->desc->digest, &map_id, &l->map, NULL);
@@ -135,7 +128,7 @@ static int check_diff_id(
 	const struct digest *diff_id = &l->desc->diff_id;
 	struct digest d;
 
-	if (!read_digest(o, "diff_id", &d) || diff_id->algo == DIGEST_NONE ||
+	if (!ld_json_digest(o, "diff_id", &d) || diff_id->algo == DIGEST_NONE ||
 		digest_is_equal(&d, diff_id))
 		return 0;
 	return err_set(e, -EBADMSG,
@@ -173,7 +166,7 @@ static int load_from_cache(
 		return -ENOENT;
 	load_facts(o, l);
 	layer_rel(l->desc, "index", rel);
-	if (read_digest(o, "index", &index_digest) &&
+	if (ld_json_digest(o, "index", &index_digest) &&
 		bc_store_get(j->store, rel, &l->index_bytes, NULL) == 0 &&
 		digest_check(&index_digest, l->index_bytes.data,
 			l->index_bytes.len) == 0 &&

@@ -185,13 +185,6 @@ int image_record_save(
 
 /* ---- reading ---- */
 
-static bool read_digest(const json_t *o, const char *key, struct digest *ret)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-
-	return s && digest_parse(s, strlen(s), ret) == 0;
-}
-
 static char *read_string(const json_t *o, const char *key)
 {
 	const char *s = json_string_value(json_object_get(o, key));
@@ -215,8 +208,8 @@ static enum ld_format read_format(const json_t *o)
 
 static int read_blob(const json_t *o, struct ld_image_blob *b)
 {
-	if (!read_digest(o, "digest", &b->digest) ||
-		!read_digest(o, "map", &b->map_id))
+	if (!ld_json_digest(o, "digest", &b->digest) ||
+		!ld_json_digest(o, "map", &b->map_id))
 		return -EPROTO;
 	b->format = read_format(o);
 	b->lazy = json_is_true(json_object_get(o, "lazy"));
@@ -230,7 +223,7 @@ static int read_blob(const json_t *o, struct ld_image_blob *b)
 
 static int read_layer(const json_t *o, struct ld_image_layer *l)
 {
-	if (!read_digest(o, "digest", &l->digest))
+	if (!ld_json_digest(o, "digest", &l->digest))
 		return -EPROTO;
 	l->media_type = read_string(o, "media_type");
 	l->format = read_format(o);
@@ -279,7 +272,8 @@ static json_t *read_record(struct bc_store *s, const struct digest *d)
 	buf_fini(&b);
 	if (json_integer_value(json_object_get(o, "version")) ==
 			RECORD_VERSION &&
-		read_digest(o, "digest", &named) && digest_is_equal(&named, d))
+		ld_json_digest(o, "digest", &named) &&
+		digest_is_equal(&named, d))
 		return o;
 	json_decref(o);
 	return NULL;
@@ -292,7 +286,7 @@ static bool is_from_here(const struct image_job *j, const json_t *o)
 
 	if (!json_is_string(json_object_get(o, "tables_from")))
 		return true;
-	return read_digest(o, "tables_from", &from) &&
+	return ld_json_digest(o, "tables_from", &from) &&
 	       image_claims_place(j, &here) == 0 &&
 	       digest_is_equal(&from, &here);
 }
@@ -323,7 +317,7 @@ static int open_index(struct image_job *j, const json_t *o)
 	struct digest want;
 	int ret;
 
-	if (!read_digest(o, "index", &want))
+	if (!ld_json_digest(o, "index", &want))
 		return -EPROTO;
 	image_rel(&i->digest, "index", rel);
 	fd = openat(bc_store_dirfd(j->store), rel,

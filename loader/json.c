@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Writing JSON; see json.h. */
+/* JSON; see json.h. */
 #include "loader/json.h"
 
 #include <errno.h>
+#include <string.h>
 
 static int append(const char *p, size_t n, void *arg)
 {
@@ -19,4 +20,11 @@ int ld_json_write(const json_t *root, size_t flags, struct buf *out)
 		return 0;
 	out->len = was;
 	return -ENOMEM;
+}
+
+bool ld_json_digest(const json_t *o, const char *key, struct digest *ret)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+
+	return s && digest_parse(s, strlen(s), ret) == 0;
 }

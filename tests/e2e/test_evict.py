@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import struct
 import subprocess
 import time
@@ -251,6 +252,18 @@ def test_shared_blobs_stay_while_an_image_needs_them(samples, cache):
     run_cache(cache, "prune")
     assert tools.sluice("check", "--cache", cache, both[1]).returncode == 0
     assert usage(cache)["bytes_unneeded"] == 0
+
+
+def test_prune_of_an_image_leaves_what_another_mount_is_at(samples, cache):
+    ref = samples["edge-zstdchunked"]
+    tools.sluice("fetch", "-q", "--cache", cache, ref)
+    ours = os.listdir(f"{cache}/blobs/sha256")
+    for top in "blobs", "layers":
+        shutil.copytree(f"{cache}/{top}/sha256/{ours[0]}", f"{cache}/{top}/sha256/{64 * 'a'}")
+    run_cache(cache, "prune", ref, listed(cache)[0]["digest"])
+    for top in "blobs", "layers":
+        assert os.listdir(f"{cache}/{top}/sha256") == [64 * "a"]
+    assert glob.glob(f"{cache}/blobs/sha256/*/*/data")
 
 
 def test_prune_all_takes_beginnings_of_layers_too(cache):
