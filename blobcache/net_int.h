@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The inside of the net thread: net.c, net_curl.c, net_host.c. */
+/* The inside of the net thread: net.c and net_*.c. */
 #pragma once
 
 #include <pthread.h>

@@ -5,6 +5,7 @@
  * threads and processes change at the same time: bits are set and cleared by
  * atomic operations on 64-bit words, nothing else is ever written but the
  * generation, the boot id, the flag that it is sealed, and the times of use.
+ * ANY_THREAD, but bc_ready_format before anybody else has the memory.
  */
 #pragma once
 

@@ -7,6 +7,7 @@
  * number means the same on every machine; a list that was made for another
  * image, or by another version, names nothing that is there, and does no harm.
  * blobcache/README.md has the file format byte by byte; the file is hostile.
+ * ONE_THREAD.
  */
 #pragma once
 

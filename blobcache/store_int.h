@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What store.c and cachefile.c share. */
+/*
+ * What the files of the cache directory share: store.c, spool.c, part.c,
+ * cachefile.c and those behind it, evict.c. BLOCKING, unless it says otherwise.
+ */
 #pragma once
 
 #include <stdatomic.h>

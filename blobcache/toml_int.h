@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The inside of the TOML reader: toml.c (tables), toml_value.c (values). */
+/*
+ * The inside of the TOML reader: toml.c (tables), toml_value.c (values). PURE.
+ */
 #pragma once
 
 #include <stdbool.h>

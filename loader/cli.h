@@ -2,6 +2,7 @@
 /*
  * The command line: one table of commands and one of options, from which
  * parsing, -o and --help come; the manual page is checked against them.
+ * INIT_ONLY.
  */
 #pragma once
 

@@ -2,7 +2,8 @@
 /*
  * The commands. Each takes a parsed command line and gives 0 or a negative
  * errno with the sentence to be printed; e->text stays empty when everything
- * was said already (the daemon told its parent).
+ * was said already (the daemon told its parent). On the program's first thread;
+ * BLOCKING.
  */
 #pragma once
 

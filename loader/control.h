@@ -6,7 +6,8 @@
  *
  * Protocol: connect, send one word and a newline, read the answer until its
  * end. "status" answers one JSON object. Only the same user and root are
- * answered.
+ * answered. On the program's first thread. What asks other processes is
+ * BLOCKING.
  */
 #pragma once
 

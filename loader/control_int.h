@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What both sides of the control socket share. */
+/* What both sides of the control socket share. ONE_THREAD. */
 #pragma once
 
 #include <jansson.h>

@@ -8,6 +8,8 @@
  *     waits on a pipe               ... prepares, mounts ...
  *     <--- ready, or the error ---  ld_daemon_ready / ld_daemon_fail
  *   returns 1, or the error         serves
+ *
+ * On the program's first thread.
  */
 #pragma once
 

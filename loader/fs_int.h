@@ -7,7 +7,8 @@
  * it is and how much room its reply may need, the transport gives that room,
  * ld_fs_run() answers it: at once through ops->reply, or later from the
  * completion of its reads, on the same worker. After the reply ops->free gives
- * the request back to the transport.
+ * the request back to the transport. ON_WORKER, that of the request, unless it
+ * says otherwise.
  */
 #pragma once
 

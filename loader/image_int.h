@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the image_*.c files share. */
+/*
+ * What the image_*.c files share. BLOCKING, on the thread that prepares the
+ * image; what a layer needs also on those of image_layers.c.
+ */
 #pragma once
 
 #include <pthread.h>

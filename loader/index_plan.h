@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Where everything of an index goes: made by index_plan.c, written out by
- * index_write.c.
+ * index_write.c. ONE_THREAD.
  */
 #pragma once
 

@@ -2,7 +2,7 @@
 /*
  * Where the tar of a streamed layer goes: a thread that hashes it, keeps it,
  * parses it, while another one unpacks what comes next. Private to
- * layer_stream.c.
+ * layer_stream.c. For the other one: ONE_THREAD, BLOCKING.
  */
 #pragma once
 

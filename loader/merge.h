@@ -12,7 +12,7 @@
  * A hard link that its layer could not resolve (LD_XATTR_LINK in tree.h) is
  * looked up in the tree merged from the layers below, before this layer's own
  * changes: found, it becomes another name of that inode; absent, or a
- * directory, it is -EPROTO and the sentence names both paths.
+ * directory, it is -EPROTO and the sentence names both paths. ONE_THREAD.
  */
 #pragma once
 

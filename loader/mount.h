@@ -2,6 +2,7 @@
 /*
  * Mounting and unmounting through libfuse3's mount code, without its session:
  * option strings, /dev/fuse, fusermount3 for the unprivileged, stale mounts.
+ * BLOCKING; ONE_THREAD, because libfuse3 says what it has to say in one place.
  */
 #pragma once
 

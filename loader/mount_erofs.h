@@ -3,6 +3,7 @@
  * The mounts of the driver "erofs", as the mounter makes them: a FUSE mount for
  * the blobs that is attached to no directory, and the kernel's EROFS over an
  * index and a file for each device. Linux 6.12 and later, CAP_SYS_ADMIN.
+ * BLOCKING.
  */
 #pragma once
 

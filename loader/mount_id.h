@@ -2,7 +2,8 @@
 /*
  * Which mount is it? The kernel numbers mounts and uses no number twice until
  * it is booted again, so a mount of ours can be told from whatever others put
- * in its place, also after the process that made it has died.
+ * in its place, also after the process that made it has died. Reads the
+ * kernel's files: ANY_THREAD.
  */
 #pragma once
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * /proc/self/mountinfo (Linux Documentation/filesystems/proc.rst, 3.5): what is
- * mounted on a directory, without touching what is mounted there.
+ * mounted on a directory, without touching what is mounted there. ANY_THREAD.
  */
 #pragma once
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Where an image comes from: a registry or an OCI layout on disk. Both have the
- * same shape: a reference leads to a digest, a digest to bytes.
+ * same shape: a reference leads to a digest, a digest to bytes. BLOCKING.
  */
 #pragma once
 

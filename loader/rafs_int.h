@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the two halves of the RAFS v6 reader share: rafs.c (superblocks, blob
- * and chunk tables) and rafs_tree.c (inodes, directories, file contents).
+ * What the files of the RAFS reader share: superblocks, blob and chunk tables
+ * (rafs.c, rafs_ci.c), inodes, directories and contents (rafs_tree.c,
+ * rafs_v5.c), maps (rafs_map.c). ONE_THREAD.
  */
 #pragma once
 

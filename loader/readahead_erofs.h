@@ -2,7 +2,7 @@
 /*
  * How far the kernel reads ahead in an EROFS mount. Mounts have no option for
  * it, only a file in sysfs that is named by a number of the kernel's own:
- * whoever mounts looks which one is new.
+ * whoever mounts looks which one is new. BLOCKING.
  */
 #pragma once
 

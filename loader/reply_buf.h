@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Memory for replies, one set per worker: page-aligned buffers of three sizes,
- * a few of each kept, the one used last given out first. Not thread-safe.
+ * a few of each kept, the one used last given out first. ON_WORKER.
  */
 #pragma once
 

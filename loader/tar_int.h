@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the tar_*.c files share. */
+/* What the tar_*.c files share. PURE. */
 #pragma once
 
 #include <stdbool.h>

@@ -5,7 +5,7 @@
  *
  * A small scanner finds where each entry ends; the JSON library then reads that
  * slice alone. eStargz and zstd:chunked have the same entries but for a few
- * fields; what the fields mean together is the formats' business.
+ * fields; what the fields mean together is the formats' business. PURE.
  */
 #pragma once
 

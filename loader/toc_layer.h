@@ -5,6 +5,7 @@
  * A format hands over entries in the TOC's order and says for each piece of a
  * file where it lies in the blob. Names, duplicates, whiteouts, hard links,
  * xattrs, device offsets and the map are made here, once for both formats.
+ * ONE_THREAD.
  */
 #pragma once
 

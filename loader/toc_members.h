@@ -9,6 +9,7 @@
  * TOC knows begins; what it holds behind its last chunk (padding, tar headers)
  * is not looked at. Its range is never longer than what its chunks can need
  * when packed: what a TOC leaves out does not make a group of any size.
+ * ONE_THREAD.
  */
 #pragma once
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The inside of a tree, for its own files and the index writer. */
+/* The inside of a tree, for its own files and the index writer. ONE_THREAD. */
 #pragma once
 
 #include "loader/tree.h"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What every command that touches images needs: the cache, a running runtime,
- * the network; made from the command line in one order, ended in the other.
+ * the network; made from the command line in one order, ended in the other. On
+ * the program's first thread.
  */
 #pragma once
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The life of one operation, for the worker's loop and the engines. */
+/*
+ * The life of one operation, for the worker's loop and the engines. ON_WORKER;
+ * rt_io_call and rt_io_iov also in the file pool, whose try it is.
+ */
 #pragma once
 
 #include <stdbool.h>

@@ -6,7 +6,7 @@
  *
  * The borrowed form points into somebody's memory, valid until the event that
  * its giver names. The owned form frees itself. A read fills behind the
- * initialised length and moves it forward, on every engine alike.
+ * initialised length and moves it forward, on every engine alike. ONE_THREAD.
  */
 #pragma once
 

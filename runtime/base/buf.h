@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A growable byte buffer with a hard cap, and a bounded reader for bytes that
- * come from outside.
+ * come from outside. ONE_THREAD.
  */
 #pragma once
 

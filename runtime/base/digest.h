@@ -2,7 +2,7 @@
 /*
  * Digests: the value type, its text form ("sha256:<hex>"), and hashing,
  * one-shot and incremental. sha256 and sha512 are libcrypto's; blake3 is in
- * blake3.c.
+ * blake3.c. PURE; a context is ONE_THREAD.
  */
 #pragma once
 

@@ -4,7 +4,7 @@
  *
  * Cold paths (command line, open, resolve, parse, mount) take a struct err as
  * their last parameter; hot paths return the code alone. A struct err holds no
- * heap memory, so it works when memory is short. Passing NULL is allowed.
+ * heap memory, so it works when memory is short. Passing NULL is allowed. PURE.
  */
 #pragma once
 

@@ -2,6 +2,7 @@
 /*
  * Memory: every allocation of the project goes through here, so that tests can
  * make the Nth one fail, and sizes from outside are checked in one place.
+ * ANY_THREAD, unless it says otherwise.
  */
 #pragma once
 
