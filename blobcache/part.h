@@ -41,10 +41,13 @@ int bc_part_open(struct bc_store *s, const struct digest *blob, uint64_t size,
 void bc_part_add(struct bc_part *p, const void *data, size_t n);
 /* n bytes at off, all below len: 0, or -EIO. BLOCKING. */
 int bc_part_read(const struct bc_part *p, void *to, size_t n, uint64_t off);
-/* For the next try. Fine for none. */
+/* For the next try. Fine for none. BLOCKING. */
 void bc_part_keep(struct bc_part *p);
-/* It is of no use any more. Fine for none. */
+/* It is of no use any more. Fine for none. BLOCKING. */
 void bc_part_drop(struct bc_part *p);
 
-/* Is the file of that name below tmp/ one of these, and not older than that? */
+/*
+ * Is the file of that name below tmp/ one of these, and not older than that?
+ * BLOCKING.
+ */
 bool bc_part_is_young(int tmp_fd, const char *name, uint32_t max_age_s);

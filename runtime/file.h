@@ -146,7 +146,7 @@ void rt_io_cancel(struct rt_worker *w, struct rt_io *io);
 /*
  * Readiness of fd (EPOLL* bits): result is the events that are there. One shot:
  * start again from done. exclusive wakes one of several workers that wait for
- * the same file. fd must be non-blocking.
+ * the same file. fd must be non-blocking. ON_WORKER.
  */
 void rt_poll_start(struct rt_worker *w, struct rt_io *io, int fd,
 	uint32_t events, bool exclusive, rt_op_cb *done);
@@ -155,6 +155,7 @@ void rt_poll_start(struct rt_worker *w, struct rt_io *io, int fd,
  * An io_uring command (IORING_OP_URING_CMD): the entry's cmd_op, addr and len,
  * and the 80 bytes behind its header. What addr points to is borrowed until
  * done. -EOPNOTSUPP on engines without a ring, and from files without commands.
+ * ON_WORKER.
  */
 void rt_cmd_start(struct rt_worker *w, struct rt_io *io, int fd,
 	uint32_t cmd_op, void *addr, uint32_t len, const uint8_t payload[80],

@@ -47,7 +47,7 @@ struct rt_waiter {
 /* 0 or -ENOMEM; destroy as above. INIT_ONLY. */
 int rt_flight_table_init(struct rt_flight_table *t, unsigned buckets,
 	void (*destroy)(struct rt_flight *f));
-/* The table must be empty. */
+/* The table must be empty. INIT_ONLY. */
 void rt_flight_table_fini(struct rt_flight_table *t);
 
 /*

@@ -38,12 +38,15 @@ bool rt_pool_remove(struct rt_pool *p, struct rt_work *k);
 /* Threads that exist now. ANY_THREAD. */
 unsigned rt_pool_threads(struct rt_pool *p);
 
-/* Start a thread with all signals blocked and a visible name. 0 or -errno. */
+/*
+ * Start a thread with all signals blocked and a visible name. 0 or -errno.
+ * ANY_THREAD.
+ */
 int rt_thread_start(
 	pthread_t *ret, const char *name, void *(*main)(void *), void *arg);
 /*
  * Have the kernel run this thread in turns of ns (0: as long as usual). A
  * thread with short turns that wakes up does not wait for the end of a long
- * one's turn. Kernels before 6.12 take no notice.
+ * one's turn. Kernels before 6.12 take no notice. ANY_THREAD.
  */
 void rt_thread_set_turn(uint64_t ns);

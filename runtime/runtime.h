@@ -46,12 +46,14 @@ int rt_create(const struct rt_options *o, struct rt **ret, struct err *e);
 int rt_start(struct rt *rt, struct err *e);
 /*
  * calling_thread only: run the worker here until rt_stop is called from one of
- * its callbacks (or another thread) and everything has drained.
+ * its callbacks (or another thread) and everything has drained. 0, or -errno of
+ * an engine that cannot be made. BLOCKING, on the thread that owns the ring.
  */
 int rt_run(struct rt *rt);
 /*
  * Refuse new requests, let what runs end, then end the threads. From a thread
  * that is no worker: returns when they have ended. NULL and twice are fine.
+ * ANY_THREAD.
  */
 void rt_stop(struct rt *rt);
 /* After rt_stop. NULL is fine. INIT_ONLY. */
@@ -74,7 +76,7 @@ unsigned rt_worker_index(const struct rt_worker *w);
 int rt_worker_cpu(const struct rt_worker *w);
 /* The worker this thread is; NULL on any other thread. ANY_THREAD. */
 struct rt_worker *rt_worker_self(void);
-/* Programmer's check: this thread is w. */
+/* Programmer's check: this thread is w. ANY_THREAD. */
 void rt_worker_assert(const struct rt_worker *w);
 
 /* ---- a message to a worker: the only way in from another thread ---- */

@@ -128,9 +128,9 @@ void rt_worker_hush(struct rt_worker *w);
 
 /* Make the engine. On the worker's own thread; 0, or -errno and start_err. */
 int rt_worker_open(struct rt_worker *w);
-/* The end of rt_worker_open. */
+/* The end of rt_worker_open. On the same thread. */
 void rt_worker_close(struct rt_worker *w);
 /* Turn after turn, until the runtime has ended or *until. ON_WORKER. */
 void rt_worker_loop(struct rt_worker *w, const bool *until);
-/* Say that this thread is w (NULL: no worker any more). */
+/* Say that this thread is w (NULL: no worker any more). ANY_THREAD. */
 void rt_worker_become(struct rt_worker *w);
