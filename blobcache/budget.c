@@ -22,7 +22,7 @@ void bc_budget_fini(struct bc_budget *b)
 
 static bool fits(const struct bc_budget *b, const struct bc_ticket *t)
 {
-	uint64_t limit = t->cls == RT_DEMAND ? b->limit : b->limit / 2;
+	uint64_t limit = t->cls == RT_DEMAND ? b->limit : b->limit / 4 * 3;
 
 	return b->used == 0 ||
 	       (b->used <= limit && t->bytes <= limit - b->used);

@@ -2,7 +2,7 @@
 /*
  * A bound on the memory of everything that is on its way. Who does not fit
  * waits for its turn: demand before prefetch, each in order; prefetch gets at
- * most half. What is larger than the bound goes alone.
+ * most three quarters. What is larger than the bound goes alone.
  */
 #pragma once
 

@@ -25,8 +25,8 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/util.h"
 
-#define STORE_FULL_CHECK_MS 1000        /* how old an answer may be */
-#define STORE_FLIGHT_BYTES (256u << 20) /* memory of all that is on its way */
+#define STORE_FULL_CHECK_MS 1000       /* how old an answer may be */
+#define STORE_FLIGHT_BYTES (24u << 20) /* memory of all that is on its way */
 #define STORE_TMP_TRIES 16
 
 /* ---- opening ---- */

@@ -152,8 +152,8 @@ static void who_does_not_fit_waits_and_demand_goes_first(void **state)
 	for (i = 0; i < 5; i++)
 		t[i].granted = on_granted;
 	assert_int_equal(bc_budget_init(&b, 100), 0);
-	assert_true(bc_budget_take(&b, &t[0], 60, RT_DEMAND));
-	assert_false(bc_budget_take(&b, &t[1], 10, RT_PREFETCH));
+	assert_true(bc_budget_take(&b, &t[0], 70, RT_DEMAND));
+	assert_false(bc_budget_take(&b, &t[1], 20, RT_PREFETCH));
 	assert_false(bc_budget_take(&b, &t[2], 50, RT_DEMAND));
 	/* It would fit, but not before who came earlier. */
 	assert_false(bc_budget_take(&b, &t[3], 10, RT_DEMAND));
