@@ -201,7 +201,8 @@ void ld_fetch_destroy(struct ld_fetch *f)
 
 	if (!f)
 		return;
-	if (state_of(f, &result) == FETCH_RUNNING)
+	/* also what has ended may still be in background_done */
+	if (state_of(f, &result) != FETCH_IDLE)
 		(void)rt_block_on(f->rt, end, f); /* always 0 */
 	(void)pthread_mutex_destroy(&f->lock);    /* nobody holds it */
 	mem_free(f->blobs);

@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "blobcache/net.h"
+#include "loader/fetch.h"
 #include "loader/prefetch.h"
 #include "runtime/base/mem.h"
 #include "tests/async/engines.h"
@@ -313,6 +314,42 @@ static void all_is_all_and_can_be_given_up(void **state)
 	on_engines(2, everything);
 }
 
+/* ---- fetching behind a mount ---- */
+
+static void fetched(struct rt *rt)
+{
+	const struct ld_prefetch_options none = {.what = LD_PREFETCH_NONE};
+	const char *word;
+	struct ld_fetch *f;
+	struct err e = {0};
+	struct bench b;
+	struct buf out;
+
+	bench_start(&b, rt);
+	mount_well(&b, LAYOUT, none);
+	for (unsigned i = 0; i < 30; i++) {
+		assert_int_equal(ld_fetch_create(rt, &b.image, &f, &e), 0);
+		for (word = "fetch";; word = "fetching") {
+			buf_init(&out, 1000);
+			assert_true(ld_fetch_answer(f, word, &out));
+			assert_int_equal(buf_terminate(&out), 0);
+			assert_null(strstr((char *)out.data, "failed"));
+			if (strstr((char *)out.data, "\"done\""))
+				break;
+			buf_fini(&out);
+		}
+		buf_fini(&out);
+		ld_fetch_destroy(f); /* it may still be saying so */
+	}
+	unmount(&b);
+	bench_stop(&b);
+}
+
+static void a_fetch_that_has_just_ended_can_be_taken_away(void **state)
+{
+	on_engines(2, fetched);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -322,6 +359,7 @@ int main(void)
 		cmocka_unit_test(a_broken_record_in_the_cache_is_made_anew),
 		cmocka_unit_test(a_prefetch_table_is_honoured),
 		cmocka_unit_test(all_is_all_and_can_be_given_up),
+		cmocka_unit_test(a_fetch_that_has_just_ended_can_be_taken_away),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
