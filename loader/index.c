@@ -158,6 +158,14 @@ void ld_index_close(struct ld_index *x)
 	*x = (struct ld_index){0};
 }
 
+void ld_index_let_go(const struct ld_index *x)
+{
+	/* advice: what it fails to do is no error */
+	if (x->is_mmapped)
+		(void)madvise(
+			(void *)(uintptr_t)x->base, x->len, MADV_DONTNEED);
+}
+
 /* ---- slots ---- */
 
 static uint32_t slot_blocks(const struct ld_index *x, uint32_t slot)

@@ -64,6 +64,11 @@ int ld_index_from_bytes(
 	const void *p, size_t n, struct ld_index *ret, struct err *e);
 void ld_index_close(struct ld_index *x);
 /*
+ * Read for now: pages of the mapped file leave this process; reading goes on as
+ * before and brings them back. ANY_THREAD.
+ */
+void ld_index_let_go(const struct ld_index *x);
+/*
  * The file was cut short under the mapping, or its disk fails: some of what was
  * read since then were zeros in its place. Ask this *after* reading, before an
  * answer is believed. ANY_THREAD.

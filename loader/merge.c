@@ -514,6 +514,8 @@ int ld_merge(const struct ld_index *const *layers, size_t count,
 		r = apply_layer(&m, layers[k], e);
 		if (r < 0)
 			(void)err_wrap(e, "layer %zu", k + 1);
+		/* hundreds of layers need not be in memory at once */
+		ld_index_let_go(layers[k]);
 	}
 	fini(&m);
 	return r;

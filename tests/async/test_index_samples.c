@@ -26,6 +26,10 @@ static int use(int dirfd, const char *name, struct err *e)
 	if (!x.has_links)
 		r = ld_merge(layers, 1, t, e);
 	ld_tree_destroy(t);
+	/* The merge has let its pages go: it is still what it was. */
+	if (r == 0)
+		r = index_walk_all(&x);
+	assert_false(ld_index_is_lost(&x));
 	ld_index_close(&x);
 	return r;
 }

@@ -6,11 +6,16 @@
  *
  * Builds a tree of ENTRIES (100000) files in directories of 100, writes its
  * index in both block sizes, opens it and finds every file; then writes LAYERS
- * (20) layers that share half of their names and merges them. Each measurement
- * is a process of its own, so that its peak of memory is its own.
+ * (20) layers that share half of their names and merges them. As in a mount,
+ * the layers' indexes are files, mapped, made before. Each step is a process of
+ * its own, so that its memory is its own: "own" is what it holds at the end,
+ * with nothing freed yet; "most" was ever resident, pages of mapped files and
+ * the program counted.
  */
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -25,7 +30,13 @@ enum { FILES_PER_DIR = 100, MAX_LAYERS = 500 };
 
 /* What a measurement gives to the process that asked for it. */
 struct figures {
-	uint64_t build_ns, write_ns, merge_ns, bytes, entries;
+	uint64_t build_ns, write_ns, merge_ns, bytes, own_kib;
+};
+
+/* What is measured, and where its layers lie. */
+struct job {
+	unsigned entries, layers, block_bits;
+	int dirfd;
 };
 
 static void need(bool good, const char *what)
@@ -69,17 +80,25 @@ static struct ld_tree *make_tree(
 	return t;
 }
 
-static void open_index(struct buf *b, struct ld_index *ret)
+/* Memory of this process that is no file's, in KiB. */
+static uint64_t own_kib(void)
 {
-	struct err e = {0};
+	FILE *f = fopen("/proc/self/status", "re");
+	uint64_t kib = 0;
+	char line[256];
 
-	need(ld_index_from_bytes(b->data, b->len, ret, &e) == 0, e.text);
+	need(f, "no /proc");
+	while (fgets(line, sizeof(line), f))
+		if (strncmp(line, "RssAnon:", 8) == 0)
+			kib = strtoull(line + 8, NULL, 10);
+	(void)fclose(f);
+	return kib;
 }
 
-static void write_one(unsigned entries, unsigned bits, struct figures *f)
+static void write_one(const struct job *j, struct figures *f)
 {
 	uint64_t start = clock_ns();
-	struct ld_tree *t = make_tree(0, entries, bits);
+	struct ld_tree *t = make_tree(0, j->entries, j->block_bits);
 	struct ld_index x;
 	struct err e = {0};
 	struct buf b;
@@ -87,66 +106,93 @@ static void write_one(unsigned entries, unsigned bits, struct figures *f)
 	f->build_ns = clock_ns() - start;
 	buf_init(&b, UINT64_C(1) << 31);
 	start = clock_ns();
-	need(ld_index_write(t, bits, &b, &e) == 0, e.text);
+	need(ld_index_write(t, j->block_bits, &b, &e) == 0, e.text);
 	f->write_ns = clock_ns() - start;
-	open_index(&b, &x);
+	f->own_kib = own_kib();
+	need(ld_index_from_bytes(b.data, b.len, &x, &e) == 0, e.text);
 	f->bytes = b.len;
-	f->entries = x.inode_count;
 	ld_index_close(&x);
 	buf_fini(&b);
 	ld_tree_destroy(t);
 }
 
-/* Each layer has the upper half of the one below, and as much again. */
-static void merge_many(unsigned entries, unsigned layers, struct figures *f)
+static void layer_name(unsigned k, char name[16])
 {
-	unsigned count = entries / layers * 2, k;
-	static const struct ld_index *list[MAX_LAYERS];
-	static struct ld_index x[MAX_LAYERS];
-	static struct buf bytes[MAX_LAYERS];
-	struct ld_tree *t, *out;
-	struct err e = {0};
-	uint64_t start = clock_ns();
-	struct buf b;
+	(void)snprintf(name, 16, "%u", k);
+}
 
-	for (k = 0; k < layers; k++) {
+/* Each layer has the upper half of the one below, and as much again. */
+static void make_layers(const struct job *j, struct figures *f)
+{
+	unsigned count = j->entries / j->layers * 2, k;
+	uint64_t start = clock_ns();
+	struct err e = {0};
+	struct ld_tree *t;
+	char name[16];
+	struct buf b;
+	int fd;
+
+	for (k = 0; k < j->layers; k++) {
 		t = make_tree(k * (count / 2), count, 12);
-		buf_init(&bytes[k], UINT64_C(1) << 31);
-		need(ld_index_write(t, 12, &bytes[k], &e) == 0, e.text);
+		buf_init(&b, UINT64_C(1) << 31);
+		need(ld_index_write(t, 12, &b, &e) == 0, e.text);
+		layer_name(k, name);
+		fd = openat(
+			j->dirfd, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+		need(fd >= 0 && write(fd, b.data, b.len) == (ssize_t)b.len,
+			"a layer cannot be written");
+		(void)close(fd); /* read again at once */
+		f->bytes += b.len;
 		ld_tree_destroy(t);
-		open_index(&bytes[k], &x[k]);
-		list[k] = &x[k];
+		buf_fini(&b);
 	}
 	f->build_ns = clock_ns() - start;
-	start = clock_ns();
+	f->own_kib = own_kib();
+}
+
+static void merge_many(const struct job *j, struct figures *f)
+{
+	static const struct ld_index *list[MAX_LAYERS];
+	static struct ld_index x[MAX_LAYERS];
+	uint64_t start = clock_ns();
+	struct ld_tree *out;
+	struct err e = {0};
+	char name[16];
+	struct buf b;
+	unsigned k;
+
+	for (k = 0; k < j->layers; k++) {
+		layer_name(k, name);
+		need(ld_index_open(j->dirfd, name, &x[k], &e) == 0, e.text);
+		list[k] = &x[k];
+	}
 	need(ld_tree_create(&out) == 0, "no memory");
-	need(ld_merge(list, layers, out, &e) == 0, e.text);
+	need(ld_merge(list, j->layers, out, &e) == 0, e.text);
 	f->merge_ns = clock_ns() - start;
 	start = clock_ns();
 	buf_init(&b, UINT64_C(1) << 31);
 	need(ld_index_write(out, 12, &b, &e) == 0, e.text);
 	f->write_ns = clock_ns() - start;
+	f->own_kib = own_kib();
 	f->bytes = b.len;
 	ld_tree_destroy(out);
 	buf_fini(&b);
-	for (k = 0; k < layers; k++) {
+	for (k = 0; k < j->layers; k++)
 		ld_index_close(&x[k]);
-		buf_fini(&bytes[k]);
-	}
 }
 
 static void print(const char *what, const struct figures *f, long peak_kib)
 {
 	(void)printf("| %s | %.3f s | %.3f s | %.3f s | %.1f MiB | %.0f MiB "
-		     "|\n",
+		     "| %.0f MiB |\n",
 		what, (double)f->build_ns / 1e9, (double)f->merge_ns / 1e9,
 		(double)f->write_ns / 1e9, (double)f->bytes / (1 << 20),
-		(double)peak_kib / 1024);
+		(double)f->own_kib / 1024, (double)peak_kib / 1024);
 }
 
 /* In a child; the figures come through a pipe, the peak with its end. */
-static void measure(const char *what, unsigned entries, unsigned layers,
-	unsigned block_bits)
+static void measure(const char *what, const struct job *j,
+	void (*run)(const struct job *, struct figures *))
 {
 	struct figures f = {0};
 	struct rusage usage;
@@ -158,10 +204,7 @@ static void measure(const char *what, unsigned entries, unsigned layers,
 	child = fork();
 	need(child >= 0, "no process");
 	if (child == 0) {
-		if (layers > 1)
-			merge_many(entries, layers, &f);
-		else
-			write_one(entries, block_bits, &f);
+		run(j, &f);
 		need(write(fds[1], &f, sizeof(f)) == sizeof(f), "no pipe");
 		exit(0);
 	}
@@ -171,6 +214,30 @@ static void measure(const char *what, unsigned entries, unsigned layers,
 	(void)close(fds[0]); /* pipes without data */
 	(void)close(fds[1]);
 	print(what, &f, usage.ru_maxrss);
+}
+
+/* In a folder that is gone afterwards. */
+static void measure_layers(struct job *j)
+{
+	const char *parent = getenv("TMPDIR");
+	char folder[4096], name[80];
+	unsigned k;
+
+	(void)snprintf(folder, sizeof(folder), "%s/bench_index.XXXXXX",
+		parent ? parent : "/tmp");
+	need(mkdtemp(folder), "no folder");
+	j->dirfd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	need(j->dirfd >= 0, "no folder");
+	(void)snprintf(name, sizeof(name), "%u layers", j->layers);
+	measure(name, j, make_layers);
+	(void)snprintf(name, sizeof(name), "%u layers merged", j->layers);
+	measure(name, j, merge_many);
+	for (k = 0; k < j->layers; k++) {
+		layer_name(k, name);
+		(void)unlinkat(j->dirfd, name, 0); /* only litter */
+	}
+	(void)close(j->dirfd);
+	(void)rmdir(folder);
 }
 
 static unsigned number(const char *s, unsigned least, unsigned most)
@@ -184,17 +251,16 @@ static unsigned number(const char *s, unsigned least, unsigned most)
 
 int main(int argc, char **argv)
 {
-	unsigned entries = argc > 1 ? number(argv[1], 1000, 4000000) : 100000;
-	unsigned layers = argc > 2 ? number(argv[2], 2, MAX_LAYERS) : 20;
-	char name[80];
+	struct job j = {.block_bits = 12};
 
-	(void)printf("%u files\n\n| what | trees or layers made | merged | "
-		     "written | index | most memory |\n|---|---|---|---|---|---"
-		     "|\n",
-		entries);
-	measure("blocks of 4096", entries, 1, 12);
-	measure("blocks of 512", entries, 1, 9);
-	(void)snprintf(name, sizeof(name), "%u layers merged", layers);
-	measure(name, entries, layers, 12);
+	j.entries = argc > 1 ? number(argv[1], 1000, 4000000) : 100000;
+	j.layers = argc > 2 ? number(argv[2], 2, MAX_LAYERS) : 20;
+	(void)printf("%u files\n\n| what | made | merged | written | index | "
+		     "own | most |\n|---|---|---|---|---|---|---|\n",
+		j.entries);
+	measure("blocks of 4096", &j, write_one);
+	j.block_bits = 9;
+	measure("blocks of 512", &j, write_one);
+	measure_layers(&j);
 	return 0;
 }
