@@ -29,6 +29,9 @@ struct chunk {
 	struct digest digest;
 };
 
+/* No frame's header is longer (RFC 8878, 3.1.1.1). */
+#define ZSTD_HEAD 18
+
 enum gzip_state { GZIP_BETWEEN, GZIP_MEMBER, GZIP_PADDING };
 
 struct bc_unpack {
@@ -50,6 +53,9 @@ struct bc_unpack {
 	/* zstd */
 	ZSTD_DCtx *zstd;
 	bool in_frame;
+	uint64_t frame_off; /* output before the frame */
+	uint8_t head[ZSTD_HEAD];
+	size_t head_len;
 	/* the other thread's */
 	struct chunk *chunks; /* owned */
 	size_t chunk_count, chunk_cap;
@@ -313,22 +319,48 @@ static int gzip_step(struct bc_unpack *u, struct bc_unpack_io *io,
 
 /* ---- zstd ---- */
 
+static void keep_head(struct bc_unpack *u, const uint8_t *p, size_t n)
+{
+	n = (size_t)min_u64(n, ZSTD_HEAD - u->head_len);
+	memcpy(u->head + u->head_len, p, n);
+	u->head_len += n;
+}
+
+/* zstd compares the two only when it sees all of a frame at once. */
+static int zstd_check_size(const struct bc_unpack *u, struct err *e)
+{
+	uint64_t size = ZSTD_getFrameContentSize(u->head, u->head_len);
+
+	if (size == ZSTD_CONTENTSIZE_UNKNOWN ||
+		size == u->out_off - u->frame_off)
+		return 0;
+	return err_set(e, -EPROTO,
+		"the zstd stream is broken before byte %llu: a frame has not "
+		"the size that its header says",
+		(unsigned long long)u->src_off);
+}
+
 static int zstd_step(struct bc_unpack *u, struct bc_unpack_io *io,
 	bool *ret_new, struct err *e)
 {
+	const uint8_t *src = io->in;
 	ZSTD_inBuffer in = {.src = io->in, .size = io->in_len};
 	ZSTD_outBuffer out = {.dst = io->out, .size = io->out_len};
 	size_t n;
 
 	if (!u->in_frame && io->in_len == 0)
 		return 0;
-	if (!u->in_frame && is_entry_due(u)) {
+	if (!u->in_frame) {
 		u->in_frame = true;
-		*ret_new = true;
-		return add_point(u, BC_CODEC_ZSTD, NULL, 0, e);
+		u->frame_off = u->out_off;
+		u->head_len = 0;
+		if (is_entry_due(u)) {
+			*ret_new = true;
+			return add_point(u, BC_CODEC_ZSTD, NULL, 0, e);
+		}
 	}
-	u->in_frame = true;
 	n = ZSTD_decompressStream(u->zstd, &out, &in);
+	keep_head(u, src, in.pos);
 	move_on(u, io, in.pos, out.pos);
 	if (ZSTD_isError(n))
 		return err_set(e,
@@ -340,7 +372,7 @@ static int zstd_step(struct bc_unpack *u, struct bc_unpack_io *io,
 			(unsigned long long)u->src_off, ZSTD_getErrorName(n));
 	if (n == 0) {
 		u->in_frame = false;
-		return 0;
+		return zstd_check_size(u, e);
 	}
 	return mark(u, ret_new, e);
 }

@@ -13,10 +13,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
-#include "blobcache/decode.h"
-#include "blobcache/unpack.h"
-#include "runtime/base/mem.h"
-#include "runtime/base/util.h"
+#include "tests/lib/unpack_run.h"
 
 #define PLAIN_LEN ((size_t)11 << 20)
 
@@ -70,106 +67,11 @@ static void add_frame(struct buf *out, const uint8_t *p, size_t n)
 	out->len += len;
 }
 
-/* ---- unpacking ---- */
-
-struct run {
-	struct bc_unpack *u;
-	struct buf out;
-	size_t chunk_at; /* where the open chunk begins */
-	struct err e;
-};
-
-static void end_chunk(struct run *r)
-{
-	struct digest d;
-	size_t n;
-
-	while (r->chunk_at < r->out.len) {
-		n = (size_t)min_u64(
-			r->out.len - r->chunk_at, BC_UNPACK_MAX_CHUNK);
-		assert_int_equal(digest_of(DIGEST_SHA256,
-					 r->out.data + r->chunk_at, n, &d),
-			0);
-		assert_int_equal(bc_unpack_add_chunk(r->u, n, &d), 0);
-		r->chunk_at += n;
-	}
-}
-
-static int feed(struct run *r, const uint8_t *p, size_t n, size_t room)
-{
-	struct bc_unpack_io io = {.in = p, .in_len = n};
-	bool is_new, is_full;
-	int ret;
-
-	do {
-		assert_int_equal(buf_reserve(&r->out, room), 0);
-		io.out = r->out.data + r->out.len;
-		io.out_len = room;
-		ret = bc_unpack_step(r->u, &io, &is_new, &r->e);
-		if (ret < 0)
-			return ret;
-		r->out.len += room - io.out_len;
-		is_full = io.out_len == 0;
-		if (is_new)
-			end_chunk(r);
-	} while (io.in_len > 0 || is_full || is_new);
-	return 0;
-}
-
-/* Unpack blob, in pieces of that size; the map's bytes go to map. */
 static int unpack(const struct buf *blob, size_t piece, size_t room,
-	struct run *r, struct buf *map)
+	struct unpack_run *r, struct buf *map)
 {
-	size_t at, n;
-	int ret = 0;
-
-	*r = (struct run){0};
-	buf_init(&r->out, 0);
-	buf_init(map, 0);
-	assert_int_equal(bc_unpack_create(bc_packing_of(blob->data, blob->len),
-				 BC_UNPACK_SPAN, &r->u),
-		0);
-	for (at = 0; ret == 0 && at < blob->len; at += n) {
-		n = (size_t)min_u64(piece, blob->len - at);
-		ret = feed(r, blob->data + at, n, room);
-	}
-	if (ret == 0)
-		ret = bc_unpack_finish(r->u, &r->e);
-	if (ret == 0) {
-		end_chunk(r);
-		ret = bc_unpack_map(r->u, map, &r->e);
-	}
-	return ret;
-}
-
-static void run_fini(struct run *r)
-{
-	bc_unpack_destroy(r->u);
-	buf_fini(&r->out);
-}
-
-/* ---- judging ---- */
-
-static void check_group(const struct bc_map *m, const struct bc_group *g,
-	const struct buf *blob, const uint8_t *plain)
-{
-	const struct bc_chunk *c = &m->chunks[g->first_chunk];
-	uint8_t *dec = mem_alloc(g->dec_len);
-	struct digest d = {.algo = DIGEST_SHA256};
-	uint32_t i;
-
-	assert_non_null(dec);
-	assert_int_equal(
-		bc_decode(g->codec, blob->data + g->src_off, g->src_len,
-			m->ctx + g->ctx_off, g->ctx_len, dec, g->dec_len),
-		0);
-	assert_memory_equal(dec, plain + c->dev_off, g->dec_len);
-	for (i = 0; i < g->chunk_count; i++) {
-		memcpy(d.bytes, c[i].digest, 32);
-		assert_int_equal(
-			digest_check(&d, dec + c[i].group_off, c[i].len), 0);
-	}
-	mem_free(dec);
+	return unpack_all(
+		r, blob->data, blob->len, piece, room, BC_UNPACK_SPAN, 0, map);
 }
 
 /* Returns how many groups begin inside a byte. */
@@ -178,7 +80,7 @@ static unsigned check(const struct buf *blob, size_t piece, size_t room,
 {
 	unsigned odd_bits = 0;
 	uint64_t sum = 0;
-	struct run r;
+	struct unpack_run r;
 	struct bc_map m;
 	struct buf map;
 	uint32_t i;
@@ -191,7 +93,8 @@ static unsigned check(const struct buf *blob, size_t piece, size_t room,
 	assert_int_equal(bc_map_from_bytes(map.data, map.len, &m, &r.e), 0);
 	assert_true(m.group_count >= least_groups);
 	for (i = 0; i < m.group_count; i++) {
-		check_group(&m, &m.groups[i], blob, plain);
+		assert_true(
+			unpack_group_is(&m, &m.groups[i], blob->data, plain));
 		sum += m.groups[i].dec_len;
 		if (m.groups[i].codec == BC_CODEC_DEFLATE &&
 			m.ctx[m.groups[i].ctx_off] & BC_DEFLATE_BITS)
@@ -199,7 +102,7 @@ static unsigned check(const struct buf *blob, size_t piece, size_t room,
 	}
 	assert_int_equal(sum, len);
 	bc_map_close(&m);
-	run_fini(&r);
+	unpack_fini(&r);
 	return odd_bits;
 }
 
@@ -280,7 +183,7 @@ static void one_huge_frame_is_a_stream(void **state)
 	uint8_t *plain = mem_zalloc(len);
 	struct bc_map m;
 	struct buf blob, map;
-	struct run r;
+	struct unpack_run r;
 	uint32_t i;
 
 	assert_non_null(plain);
@@ -293,7 +196,7 @@ static void one_huge_frame_is_a_stream(void **state)
 	for (i = 0; i < m.group_count; i++)
 		assert_int_equal(m.groups[i].codec, BC_CODEC_STREAM);
 	bc_map_close(&m);
-	run_fini(&r);
+	unpack_fini(&r);
 	buf_fini(&blob);
 	mem_free(plain);
 }
@@ -301,12 +204,12 @@ static void one_huge_frame_is_a_stream(void **state)
 static void expect_broken(const struct buf *blob)
 {
 	struct buf map;
-	struct run r;
+	struct unpack_run r;
 
 	assert_int_equal(unpack(blob, 1000, 65536, &r, &map), -EPROTO);
 	assert_true(strlen(r.e.text) > 10);
 	buf_fini(&map);
-	run_fini(&r);
+	unpack_fini(&r);
 }
 
 static void broken_streams_are_told(void **state)
