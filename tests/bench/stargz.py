@@ -29,33 +29,45 @@ insecure = true
 """
 
 
-class Stargz(System):
-    name, image, lazy, keeps = "stargz", CHUNKED, True, False
-    programs = ("containerd-stargz-grpc", "containerd", "ctr-remote")
+PROGRAMS = ("containerd-stargz-grpc", "containerd", "ctr-remote")
 
-    def __init__(self, *args):
-        super().__init__(*args)
+
+class Services:
+    """The two daemons: what they fetch below cache, what they say in folder."""
+
+    def __init__(self, cache, folder, host, name):
+        self.cache, self.folder, self.host = cache, folder, host
         # short: the path of a socket has an end
-        self.base = os.path.join("/run/sluice-bench", self.place)
-        self.services = []
+        self.base = os.path.join("/run/sluice-bench", name)
+        self.running = []
 
     def ctr(self, *words):
-        call("ctr-remote", "--address", self.base + "/containerd.sock", *words)
+        return call("ctr-remote", "--address", self.base + "/containerd.sock", *words)
 
     def start(self):
-        shutil.rmtree(self.cache, ignore_errors=True)
+        self.empty()
         os.makedirs(self.base, exist_ok=True)
         os.makedirs(self.cache)
         self.config("containerd", CONTAINERD.format(self.base))
-        self.config("stargz", STARGZ.format(self.bench.host))
+        self.config("stargz", STARGZ.format(self.host))
         self.service("stargz.sock", "containerd-stargz-grpc", "--root", self.cache + "/stargz",
                      "--address", self.base + "/stargz.sock", "--config",
                      self.base + "/stargz.toml", "--log-level", "error")
         self.service("containerd.sock", "containerd", "--config", self.base + "/containerd.toml",
                      "--root", self.cache + "/root", "--log-level", "error")
-        ref = self.bench.ref(CHUNKED, self.content)
+
+    def mount(self, ref, root):
+        """"images mount" of containerd 1.6 asks another snapshotter than it is
+        told, so the topmost snapshot is mounted."""
+        snapshots = ["snapshots", "--snapshotter", "stargz"]
         self.ctr("images", "rpull", "--plain-http", ref)
-        self.ctr("images", "mount", "--snapshotter", "stargz", ref, self.root)
+        names, parents = set(), set()
+        for line in self.ctr(*snapshots, "ls").splitlines()[1:]:
+            words = line.split()
+            names.add(words[0])
+            parents.update(words[1:-1])
+        call("sh", "-c", self.ctr(*snapshots, "view", "--target", root, "bench",
+                                  *(names - parents)))
 
     def config(self, name, text):
         with open(f"{self.base}/{name}.toml", "w", encoding="utf-8") as f:
@@ -64,7 +76,7 @@ class Stargz(System):
     def service(self, socket, *words):
         with open(os.path.join(self.folder, words[0] + ".log"), "wb") as log:
             p = subprocess.Popen(list(words), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        self.services.append(p)
+        self.running.append(p)
         end = time.monotonic() + 20
         while not os.path.exists(f"{self.base}/{socket}"):
             if p.poll() is not None or time.monotonic() > end:
@@ -72,16 +84,38 @@ class Stargz(System):
             time.sleep(0.01)
 
     def pids(self):
-        return [p.pid for p in self.services]
+        return [p.pid for p in self.running]
 
-    def stop(self):
-        subprocess.run(["umount", self.root], stderr=subprocess.DEVNULL, check=False)
-        for p in reversed(self.services):
+    def stop(self, root):
+        subprocess.run(["umount", root], stderr=subprocess.DEVNULL, check=False)
+        for p in reversed(self.running):
             p.terminate()
             p.wait()
-        self.services = []
+        self.running = []
         umount_below(self.cache)  # its layers
         shutil.rmtree(self.base, ignore_errors=True)
 
     def empty(self):
         shutil.rmtree(self.cache, ignore_errors=True)
+
+
+class Stargz(System):
+    name, image, lazy, keeps = "stargz", CHUNKED, True, False
+    programs = PROGRAMS
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.services = Services(self.cache, self.folder, self.bench.host, self.place)
+
+    def start(self):
+        self.services.start()
+        self.services.mount(self.bench.ref(CHUNKED, self.content), self.root)
+
+    def pids(self):
+        return self.services.pids()
+
+    def stop(self):
+        self.services.stop(self.root)
+
+    def empty(self):
+        self.services.empty()
