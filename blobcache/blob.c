@@ -83,6 +83,9 @@ static int blob_init(
 		list_init(&b->storing[i]);
 	b->limits = o->source && o->source->is_local ? bc_plan_local
 	                                             : bc_plan_network;
+	/* The other half of the slots may be prefetch's. */
+	bc_budget_set_limit(
+		&b->store->places, max_u64(rt_slot_count(o->rt) / 2, 1));
 	blob_sync_init(b);
 	r = -pthread_mutex_init(&b->lock, NULL);
 	if (r < 0)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the files of the blob share: blob.c (open, close, figures), blob_read.c
- * (one read), blob_piece.c (where its bytes go), blob_run.c (fetch, decode,
- * verify, hand out), blob_store.c (the write to the cache beside it),
- * blob_sync.c (durable bits), blob_room.c (eviction), blob_want.c (what is
+ * (one read), blob_piece.c (where its bytes go), blob_run.c (fetch, hand out),
+ * blob_decode.c (decode, verify), blob_store.c (the write to the cache beside
+ * it), blob_sync.c (durable bits), blob_room.c (eviction), blob_want.c (what is
  * wanted before it is read).
  *
  * Threads. A read belongs to the worker that started it. A run belongs to the
@@ -80,7 +80,7 @@ struct blob_run {
 	struct rt_io io;
 	struct rt_task task;
 	struct bc_fetch fetch;
-	struct bc_ticket ticket;
+	struct bc_ticket ticket, place;
 	struct bc_blob *blob;
 	struct rt_worker *worker; /* its owner, once it runs */
 	struct list node;         /* under the blob's lock: all runs */
@@ -144,6 +144,8 @@ struct bc_blob {
 	/* what it says; 0: not known */
 	atomic_uint_least64_t distance_us, distance_bytes;
 	atomic_uint waited_for; /* ranges on their way that a reader needs */
+	/* of the store's memory and places, as its budgets count them */
+	struct bc_share memory_share, place_share;
 	struct rt_flight_table flights;
 	struct rt_worker *home; /* worker 0: sync and close */
 

@@ -2,15 +2,18 @@
 /*
  * A run: one range of the blob, fetched, decoded, verified and handed out.
  *
- *   NEW --> BUDGET --> FETCH --> DECODE --> STORE --> END
- *                        ^          |
- *                        +----------+  a group failed, tries left
+ *   NEW --> PLACE --> BUDGET --> FETCH --> DECODE --> STORE --> END
+ *                                 ^          |
+ *                                 +----------+  a group failed, tries left
  *
- * BUDGET waits for room in memory, FETCH for the source, DECODE for a job,
- * STORE for the cache file; each state is entered on the run's worker only. A
- * group lands as soon as the job has verified it; what a cancelled or failed
- * run still carries lands with the error before STORE, which then writes what
- * there is. Nothing here is fatal: the worst is that readers get an error.
+ * PLACE waits, if somebody waits for the run, until its blob may have one more
+ * of the slots (a source that is silent must not hold those that others want),
+ * then for one of them; BUDGET waits for room in memory, FETCH for the source,
+ * DECODE for a job, STORE for the cache file; each state is entered on the
+ * run's worker only. A group lands as soon as the job has verified it; what a
+ * cancelled or failed run still carries lands with the error before STORE,
+ * which then writes what there is. Nothing here is fatal: the worst is that
+ * readers get an error.
  */
 #include <errno.h>
 #include <string.h>
@@ -278,6 +281,7 @@ static unsigned run_budget(struct blob_run *run)
 	enum rt_class cls;
 
 	run->ticket.granted = run_granted;
+	run->ticket.share = &run->blob->memory_share;
 	run_lock(run);
 	cls = run->cls;
 	run_unlock(run);
@@ -300,6 +304,7 @@ static void run_end(struct blob_run *run)
 
 	blob_mem_unref(run->src);
 	bc_budget_give(&b->store->budget, &run->ticket);
+	bc_budget_give(&b->store->places, &run->place);
 	run_lock(run);
 	list_remove(&run->node);
 	run_unlock(run);
@@ -395,7 +400,7 @@ void blob_flight_promote(struct blob_flight *fl)
 }
 
 /* One more reference than the run's own is the caller's during this. */
-static void run_submit(struct blob_run *run, enum rt_class cls)
+static void run_queue(struct blob_run *run, enum rt_class cls)
 {
 	bool was_promoted;
 	int r;
@@ -429,6 +434,38 @@ static void run_submit(struct blob_run *run, enum rt_class cls)
 	run_end(run);
 }
 
+static void run_placed_here(struct rt_task *t)
+{
+	struct blob_run *run = container_of(t, struct blob_run, task);
+
+	run_queue(run, RT_DEMAND);
+	run_unref(run);
+}
+
+static void run_placed(struct bc_ticket *t)
+{
+	struct blob_run *run = container_of(t, struct blob_run, place);
+
+	run->task.run = run_placed_here;
+	rt_post(run->worker, &run->task);
+}
+
+/* As run_queue, once there is a place. */
+static void run_submit(struct blob_run *run, enum rt_class cls)
+{
+	if (cls == RT_DEMAND) {
+		run->worker = rt_worker_self();
+		run->place.granted = run_placed;
+		run->place.share = &run->blob->place_share;
+		atomic_fetch_add(&run->refs, 1); /* run_placed_here's */
+		if (!bc_budget_take(&run->blob->store->places, &run->place, 1,
+			    RT_DEMAND))
+			return;
+		run_unref(run);
+	}
+	run_queue(run, cls);
+}
+
 /* NULL: out of memory. */
 static struct blob_run *run_create(struct bc_blob *b,
 	struct blob_flight *const *flights, const struct bc_range *range,
@@ -448,6 +485,7 @@ static struct blob_run *run_create(struct bc_blob *b,
 	run->count = range->count;
 	run->cls = cls;
 	list_init(&run->ticket.node);
+	list_init(&run->place.node);
 	atomic_init(&run->refs, 2); /* its own and its maker's */
 	blob_hold(b);
 	(void)pthread_mutex_lock(&b->lock);

@@ -208,6 +208,24 @@ static int store_setup(struct bc_store *s, struct err *e)
 	return r;
 }
 
+static int init_locks(struct bc_store *s)
+{
+	int r = bc_budget_init(&s->budget, STORE_FLIGHT_BYTES);
+
+	if (r < 0)
+		return r;
+	/* Whoever opens a blob says how many places there are. */
+	r = bc_budget_init(&s->places, UINT64_MAX);
+	if (r == 0) {
+		r = bc_spare_init(&s->spare);
+		if (r < 0)
+			bc_budget_fini(&s->places);
+	}
+	if (r < 0)
+		bc_budget_fini(&s->budget);
+	return r;
+}
+
 int bc_store_open(const char *path, struct bc_store **ret, struct err *e)
 {
 	struct bc_store *s;
@@ -218,12 +236,7 @@ int bc_store_open(const char *path, struct bc_store **ret, struct err *e)
 		return err_set(e, -ENOMEM, "not enough memory for the cache");
 	s->dirfd = -1;
 	atomic_init(&s->limit, UINT64_MAX);
-	r = bc_budget_init(&s->budget, STORE_FLIGHT_BYTES);
-	if (r == 0) {
-		r = bc_spare_init(&s->spare);
-		if (r < 0)
-			bc_budget_fini(&s->budget);
-	}
+	r = init_locks(s);
 	if (r < 0) {
 		mem_free(s);
 		return err_sys(e, r, "cannot make a lock for the cache");
@@ -248,6 +261,7 @@ void bc_store_close(struct bc_store *s)
 	if (s->dirfd >= 0)
 		(void)close(s->dirfd); /* only a handle */
 	bc_budget_fini(&s->budget);
+	bc_budget_fini(&s->places);
 	bc_spare_fini(&s->spare);
 	mem_free(s->path);
 	mem_free(s);

@@ -28,6 +28,7 @@ struct bc_store {
 	atomic_uint_least64_t looked_ms, next_look_ms, warned_ms;
 	atomic_bool is_evicting; /* a job of ours is at it */
 	struct bc_budget budget; /* memory of everything on its way */
+	struct bc_budget places; /* for ranges that somebody waits for */
 	struct bc_spare spare;
 };
 

@@ -460,6 +460,11 @@ unsigned rt_worker_count(const struct rt *rt)
 	return rt->opt.workers;
 }
 
+unsigned rt_slot_count(const struct rt *rt)
+{
+	return rt->opt.workers * rt->opt.slots;
+}
+
 struct rt_worker *rt_worker_at(struct rt *rt, unsigned i)
 {
 	assert(i < rt->opt.workers);

@@ -66,6 +66,8 @@ const char *rt_backend_reason(const struct rt *rt);
 
 /* How many there are; at most 63. ANY_THREAD. */
 unsigned rt_worker_count(const struct rt *rt);
+/* Requests that they work on at once, all together. ANY_THREAD. */
+unsigned rt_slot_count(const struct rt *rt);
 /* The i-th of them; i < rt_worker_count. ANY_THREAD. */
 struct rt_worker *rt_worker_at(struct rt *rt, unsigned i);
 /* Whose worker w is. ANY_THREAD. */

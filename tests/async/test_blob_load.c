@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "blobcache/blob_int.h"
+#include "blobcache/store_int.h"
 #include "runtime/request.h"
 #include "tests/async/engines.h"
 #include "tests/lib/blob_fixture.h"
@@ -70,6 +71,7 @@ static void close_behind(struct rt *rt)
 	fixture_init(&queued);
 	fixture_open(&silent, rt);
 	fixture_open(&queued, rt);
+	bc_budget_set_limit(&silent.store->places, UINT64_MAX);
 	atomic_store(&silent.source->hold, true);
 	for (i = 0; i < ARRAY_LEN(busy); i++) {
 		/* the last group first: it has no neighbours to take along */
@@ -94,6 +96,58 @@ static void a_stopped_blob_closes_while_others_hold_every_slot(void **state)
 {
 	on_engines_with(
 		(struct rt_options){.workers = 1, .slots = 2}, close_behind);
+}
+
+/*
+ * Far more readers than there are slots wait for a source that does not answer;
+ * all bytes of another one in the same store are read meanwhile.
+ */
+static void read_beside(struct rt *rt)
+{
+	struct fixture dead, well;
+	const struct bc_map *m;
+	struct bg *g;
+	unsigned i;
+
+	fixture_init(&dead);
+	fixture_init(&well);
+	fixture_open(&dead, rt);
+	well.digest.bytes[0] ^= 1; /* another blob, by its name */
+	well.store = dead.store;
+	fixture_open_blob(&well, rt);
+	dead.b->limits = bc_plan_local; /* each read a run of its own */
+	m = bc_blob_map(dead.b);
+	g = mem_calloc(m->group_count, sizeof(*g));
+	assert_non_null(g);
+	atomic_store(&dead.source->hold, true);
+	for (i = 0; i < m->group_count; i++) {
+		bg_post(rt, &g[i], dead.b, RT_DEMAND, true,
+			m->chunks[m->groups[i].first_chunk].dev_off);
+		while (atomic_load(&g[i].is_started) == 0)
+			sched_yield();
+	}
+	assert_true(m->group_count > 4 * rt_slot_count(rt));
+	expect_all(rt, &well, 65536);
+	for (i = 0; i < m->group_count; i++)
+		assert_int_equal(atomic_load(&g[i].result), 1);
+	fake_release(dead.source);
+	for (i = 0; i < m->group_count; i++) {
+		while (atomic_load(&g[i].result) > 0)
+			sched_yield();
+		assert_int_equal(atomic_load(&g[i].result), 0);
+		assert_memory_equal(g[i].buf, dead.device + g[i].r.off, 100);
+	}
+	mem_free(g);
+	bc_blob_close(well.b);
+	fixture_close(&dead);
+	fixture_fini(&well);
+	fixture_fini(&dead);
+}
+
+static void a_dead_source_leaves_slots_to_others(void **state)
+{
+	on_engines_with(
+		(struct rt_options){.workers = 1, .slots = 8}, read_beside);
 }
 
 #define TINY_GROUPS 5000
@@ -169,6 +223,7 @@ static void a_read_of_very_many_groups_takes_some_at_a_time(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_dead_source_leaves_slots_to_others),
 		cmocka_unit_test(
 			a_full_channel_refuses_prefetch_and_never_demand),
 		cmocka_unit_test(

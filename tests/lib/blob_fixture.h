@@ -135,18 +135,26 @@ static inline struct bc_map fixture_map(const struct fixture *f)
 	return m;
 }
 
-static inline void fixture_open(struct fixture *f, struct rt *rt)
+/* In f->store, which is open. */
+static inline void fixture_open_blob(struct fixture *f, struct rt *rt)
 {
 	struct bc_blob_options o = {.rt = rt, .digest = f->digest};
 	struct err e = {0};
 
-	if (bc_store_open(f->dir, &f->store, &e) < 0)
-		fail_msg("%s", e.text);
 	f->source = fake_create(f->blob.data, f->blob.len);
 	o.store = f->store;
 	o.map = fixture_map(f);
 	o.source = &f->source->s;
 	assert_int_equal(bc_blob_open(&o, &f->b, &e), 0);
+}
+
+static inline void fixture_open(struct fixture *f, struct rt *rt)
+{
+	struct err e = {0};
+
+	if (bc_store_open(f->dir, &f->store, &e) < 0)
+		fail_msg("%s", e.text);
+	fixture_open_blob(f, rt);
 }
 
 static inline void fixture_close(struct fixture *f)

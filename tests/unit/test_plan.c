@@ -205,6 +205,68 @@ static void a_promoted_ticket_is_judged_as_demand(void **state)
 	bc_budget_fini(&b);
 }
 
+static void no_share_takes_what_others_need(void **state)
+{
+	struct bc_share dead = {0}, also = {0}, well = {0};
+	struct bc_ticket d[20], a[20], w = {.granted = on_granted};
+	unsigned i, dead_has = 0, also_has = 0;
+	struct bc_budget b;
+
+	granted = 0;
+	assert_int_equal(bc_budget_init(&b, 12), 0);
+	for (i = 0; i < ARRAY_LEN(d); i++) {
+		d[i] = (struct bc_ticket){
+			.granted = on_granted, .share = &dead};
+		dead_has += bc_budget_take(&b, &d[i], 1, RT_DEMAND);
+	}
+	assert_int_equal(dead_has, 9);
+	for (i = 0; i < ARRAY_LEN(a); i++) {
+		a[i] = (struct bc_ticket){
+			.granted = on_granted, .share = &also};
+		also_has += bc_budget_take(&b, &a[i], 1, RT_DEMAND);
+	}
+	assert_int_equal(also_has, 3);
+	/* Behind all those that wait, and at once. */
+	w.share = &well;
+	for (i = 0; i < 100; i++) {
+		assert_true(bc_budget_take(&b, &w, 1, RT_DEMAND));
+		bc_budget_give(&b, &w);
+		assert_int_equal(granted, 0);
+	}
+	/* As some end, the next ones of the same share come, in order. */
+	for (i = 0; i < 6; i++)
+		bc_budget_give(&b, &d[i]);
+	assert_true(granted > 0);
+	assert_false(d[6].is_waiting);
+	assert_true(d[19].is_waiting);
+	for (i = 6; i < ARRAY_LEN(d); i++)
+		bc_budget_give(&b, &d[i]);
+	for (i = 0; i < ARRAY_LEN(a); i++)
+		bc_budget_give(&b, &a[i]);
+	assert_int_equal(granted, 11 + 17);
+	assert_int_equal(b.used + dead.used + also.used + well.used, 0);
+	bc_budget_fini(&b);
+}
+
+static void what_is_large_waits_for_no_share_of_its_own(void **state)
+{
+	struct bc_share s = {0};
+	struct bc_ticket big = {.granted = on_granted, .share = &s};
+	struct bc_ticket two = big, other = {.granted = on_granted};
+	struct bc_budget b;
+
+	granted = 0;
+	assert_int_equal(bc_budget_init(&b, 100), 0);
+	assert_true(bc_budget_take(&b, &big, 80, RT_DEMAND));
+	assert_false(bc_budget_take(&b, &two, 30, RT_DEMAND));
+	assert_true(bc_budget_take(&b, &other, 20, RT_DEMAND));
+	bc_budget_give(&b, &big);
+	assert_int_equal(granted, 1);
+	bc_budget_give(&b, &two);
+	bc_budget_give(&b, &other);
+	bc_budget_fini(&b);
+}
+
 static void the_least_of_late_is_the_distance(void **state)
 {
 	struct bc_distance d = {0};
@@ -294,6 +356,8 @@ int main(void)
 		cmocka_unit_test(who_does_not_fit_waits_and_demand_goes_first),
 		cmocka_unit_test(what_exceeds_the_bound_goes_alone),
 		cmocka_unit_test(a_promoted_ticket_is_judged_as_demand),
+		cmocka_unit_test(no_share_takes_what_others_need),
+		cmocka_unit_test(what_is_large_waits_for_no_share_of_its_own),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
