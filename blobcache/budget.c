@@ -44,7 +44,8 @@ static bool is_fair(const struct bc_budget *b, const struct bc_ticket *t)
 	const struct bc_share *s = t->share;
 	uint64_t left = b->used < b->limit ? b->limit - b->used : 0;
 
-	return !s || s->used == 0 || (s->used + t->bytes) / SHARE_FACTOR < left;
+	return !s || s->used == 0 ||
+	       div_round_up(s->used + t->bytes, SHARE_FACTOR) <= left;
 }
 
 /* Who has nothing yet waits for nobody. */
