@@ -229,6 +229,11 @@ static bool has_no_room(struct bc_fill *f, uint64_t now)
 		stop(f, -ENOSPC);
 		return true;
 	}
+	/* Or what readers want would: nobody has asked for this. */
+	if (f->is_ahead && f->brought >= limit / 2) {
+		stop(f, -ENOSPC);
+		return true;
+	}
 	if (!bc_store_is_full(b->store)) {
 		f->full_ms = 0;
 		return false;
@@ -245,24 +250,24 @@ static bool has_no_room(struct bc_fill *f, uint64_t now)
 static uint64_t start_ranges(struct bc_fill *f)
 {
 	struct bc_fill_read *s;
-	uint64_t now, cost;
+	uint64_t now, ms;
 
 	while (!f->is_stopping && (s = free_slot(f)) != NULL &&
 		find_missing(f)) {
 		now = clock_ms();
-		if (f->due_ms > now)
-			return f->due_ms - now;
+		/* Nothing, but not before what was owed is paid. */
+		ms = bc_pace_take(&f->pace, 0, now);
+		if (ms > 0)
+			return ms;
 		if (has_no_room(f, now)) {
 			if (f->is_stopping)
 				break;
 			return FULL_WAIT_MS;
 		}
-		cost = take_range(f, s);
+		bc_pace_owe(&f->pace, take_range(f, s), now);
 		if (s->r.len == 0)
 			continue; /* others have stored it since */
-		if (f->rate)
-			f->due_ms =
-				max_u64(f->due_ms, now) + cost * 1000 / f->rate;
+		f->brought += s->missing;
 		f->active++;
 		read_start(s);
 	}
@@ -311,6 +316,7 @@ void bc_fill_start(struct bc_fill *f)
 
 	f->worker = rt_worker_self();
 	f->timer.fire = fire;
+	bc_pace_init(&f->pace, f->rate, clock_ms());
 	if (f->reads == 0 || f->reads > BC_FILL_READS)
 		f->reads = BC_FILL_READS;
 	for (k = 0; k < BC_FILL_READS; k++)

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "blobcache/blob.h"
+#include "blobcache/pace.h"
 #include "runtime/op.h"
 #include "runtime/runtime.h"
 
@@ -40,6 +41,12 @@ struct bc_fill {
 	enum rt_class cls;
 	uint64_t rate;  /* bytes of the blobs per second; 0: no limit */
 	unsigned reads; /* at once; 0: BC_FILL_READS */
+	/*
+	 * Nobody has asked for it: at most half of what the cache may hold,
+	 * together with what is in brought at the start. Then -ENOSPC.
+	 */
+	bool is_ahead;
+	uint64_t brought; /* bytes of chunks that were fetched */
 	/* After each range, on the worker. May be NULL. */
 	void (*progress)(struct bc_fill *f);
 	void (*done)(struct bc_fill *f); /* on the worker that started it */
@@ -58,7 +65,7 @@ struct bc_fill {
 	struct rt_timer timer;
 	size_t at_blob; /* the cursor */
 	uint32_t at_chunk;
-	uint64_t due_ms;  /* nothing is started before, because of rate */
+	struct bc_pace pace;
 	uint64_t full_ms; /* since when the cache has been full; 0: it is not */
 	uint64_t settle_ms; /* when the last range had ended; 0: not yet */
 	unsigned active, failures;

@@ -32,15 +32,20 @@ static void earn(struct bc_pace *p, uint64_t now_ms)
 		p->credit = most;
 }
 
+/* What is too little to earn a byte waits until it is enough. */
+static void note_time(struct bc_pace *p, uint64_t now_ms)
+{
+	if (now_ms > p->at_ms && p->rate * (now_ms - p->at_ms) >= 1000)
+		earn(p, now_ms);
+}
+
 uint64_t bc_pace_take(struct bc_pace *p, uint64_t bytes, uint64_t now_ms)
 {
 	int64_t need;
 
 	if (p->rate == 0)
 		return 0;
-	/* what is too little to earn a byte waits until it is enough */
-	if (now_ms > p->at_ms && p->rate * (now_ms - p->at_ms) >= 1000)
-		earn(p, now_ms);
+	note_time(p, now_ms);
 	bytes = min_u64(bytes, MAX_BYTES);
 	need = (int64_t)min_u64(bytes, p->rate);
 	if (p->credit >= need) {
@@ -48,4 +53,12 @@ uint64_t bc_pace_take(struct bc_pace *p, uint64_t bytes, uint64_t now_ms)
 		return 0;
 	}
 	return (uint64_t)(need - p->credit) * 1000 / p->rate + 1;
+}
+
+void bc_pace_owe(struct bc_pace *p, uint64_t bytes, uint64_t now_ms)
+{
+	if (p->rate == 0)
+		return;
+	note_time(p, now_ms);
+	p->credit -= (int64_t)min_u64(bytes, MAX_BYTES);
 }

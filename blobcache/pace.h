@@ -18,3 +18,5 @@ struct bc_pace {
 void bc_pace_init(struct bc_pace *p, uint64_t rate, uint64_t now_ms);
 /* 0: bytes were taken. Else nothing was: ask again in so many ms. */
 uint64_t bc_pace_take(struct bc_pace *p, uint64_t bytes, uint64_t now_ms);
+/* Bytes are taken whatever there is; who takes next waits until it is paid. */
+void bc_pace_owe(struct bc_pace *p, uint64_t bytes, uint64_t now_ms);

@@ -79,9 +79,9 @@ struct bc_prefetch {
 	uint32_t range_at, range_count;
 	struct want wants[MAX_WANTS];
 	unsigned busy, failures;
-	uint64_t on_way, decoded; /* bytes; now, and in all */
-	bool is_waiting;          /* for the timer */
-	atomic_uint_least64_t bytes, range_total, waits;
+	uint64_t on_way; /* bytes, now */
+	bool is_waiting; /* for the timer */
+	atomic_uint_least64_t bytes, decoded, range_total, waits;
 	atomic_bool is_idle, is_stopped;
 };
 
@@ -287,7 +287,7 @@ static void issue(struct bc_prefetch *p, const struct range *r)
 	x->is_busy = true;
 	p->busy++;
 	p->on_way += x->bytes;
-	p->decoded += r->decoded;
+	atomic_fetch_add(&p->decoded, r->decoded);
 	atomic_fetch_add(&p->bytes, r->len);
 	atomic_fetch_add(&p->range_total, 1);
 	result = bc_blob_want(&x->w);
@@ -313,7 +313,8 @@ static bool may_issue(struct bc_prefetch *p, const struct range *r)
 		return false;
 	}
 	/* or it would push out what was fetched before, and what is read */
-	if (p->decoded + r->decoded > bc_blob_cache_limit(b) / 2) {
+	if (atomic_load(&p->decoded) + r->decoded >
+		bc_blob_cache_limit(b) / 2) {
 		stop_for_good(p, "the cache may not hold much more");
 		return false;
 	}
@@ -485,6 +486,7 @@ void bc_prefetch_stats(
 	const struct bc_prefetch *p, struct bc_prefetch_stats *ret)
 {
 	*ret = (struct bc_prefetch_stats){.bytes = atomic_load(&p->bytes),
+		.decoded = atomic_load(&p->decoded),
 		.ranges = atomic_load(&p->range_total),
 		.waits = atomic_load(&p->waits),
 		.is_idle = atomic_load(&p->is_idle),

@@ -27,6 +27,7 @@ struct bc_prefetch_item {
 
 struct bc_prefetch_stats {
 	uint64_t bytes;   /* of the blobs, asked for so far */
+	uint64_t decoded; /* what they hold */
 	uint64_t ranges;  /* in which they were asked for */
 	uint64_t waits;   /* times that the rate held it up */
 	bool is_idle;     /* nothing queues, nothing is on its way */

@@ -283,7 +283,11 @@ static void fill_done(struct bc_fill *f)
 	struct ld_prefetch *p = container_of(f, struct ld_prefetch, fill);
 
 	p->is_filling = false;
-	if (f->result < 0 && f->result != -ECANCELED)
+	if (f->result == -ENOSPC)
+		log_info("the cache has no room for all of the image, or it "
+			 "would need more than half of --cache-size: the rest "
+			 "is not fetched ahead");
+	else if (f->result < 0 && f->result != -ECANCELED)
 		log_info("not all of the image could be fetched ahead "
 			 "(error %d)",
 			-f->result);
@@ -308,6 +312,7 @@ static int prepare_fill(struct ld_prefetch *p, struct err *e)
 		.blob_count = i->blob_count,
 		.cls = RT_PREFETCH,
 		.rate = p->o.rate,
+		.is_ahead = true,
 		.done = fill_done};
 	return 0;
 }
@@ -315,10 +320,16 @@ static int prepare_fill(struct ld_prefetch *p, struct err *e)
 /* What is wanted first has been fetched: now all the rest. */
 static void start_fill(struct ld_prefetch *p)
 {
+	struct bc_prefetch_stats stats;
+
 	if (!p->fill_blobs || p->has_filled || p->is_ending)
 		return;
 	p->has_filled = true;
 	p->is_filling = true;
+	if (p->queue) {
+		bc_prefetch_stats(p->queue, &stats);
+		p->fill.brought = stats.decoded;
+	}
 	bc_fill_start(&p->fill);
 }
 

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "blobcache/blob_int.h"
+#include "blobcache/evict.h"
 #include "blobcache/fill.h"
 #include "runtime/base/clock.h"
 #include "tests/async/engines.h"
@@ -185,17 +186,50 @@ static void paced(struct rt *rt)
 		.blobs = &one,
 		.blob_count = 1,
 		.cls = RT_PREFETCH,
-		.rate = f.blob.len * 2};
+		.rate = f.blob.len / 2};
 	start = clock_ms();
 	assert_int_equal(bc_fill_run(&fill), 0);
-	/* half a second's worth, of which the last range comes at once */
-	assert_true(clock_ms() - start >= 150);
+	/* one second's worth comes at once, and so does the last range */
+	assert_true(clock_ms() - start >= 400);
 	fixture_end(&f);
 }
 
 static void it_is_no_faster_than_it_may_be(void **state)
 {
 	on_engines(1, paced);
+}
+
+static void half_of_the_cache(struct rt *rt)
+{
+	struct bc_fill_blob one;
+	struct bc_fill fill;
+	struct fixture f;
+	uint64_t limit, have;
+	unsigned ahead;
+
+	for (ahead = 0; ahead < 2; ahead++) {
+		fixture_start(&f, rt);
+		limit = total(f.b) * 3;
+		assert_int_equal(bc_store_set_limit(f.store, limit, NULL), 0);
+		one = (struct bc_fill_blob){.blob = f.b};
+		fill = (struct bc_fill){.rt = rt,
+			.blobs = &one,
+			.blob_count = 1,
+			.cls = RT_PREFETCH,
+			.is_ahead = ahead == 1,
+			.rate = f.blob.len,
+			.brought = ahead ? limit / 2 - total(f.b) / 4 : 0};
+		assert_int_equal(bc_fill_run(&fill), ahead ? -ENOSPC : 0);
+		have = bc_blob_cached_bytes(f.b);
+		if (ahead)
+			assert_in_range(have, limit / 24, limit / 4);
+		fixture_end(&f);
+	}
+}
+
+static void what_nobody_asked_for_has_half_of_the_cache(void **state)
+{
+	on_engines(1, half_of_the_cache);
 }
 
 static void kept_nowhere(struct rt *rt)
@@ -285,6 +319,7 @@ int main(void)
 		cmocka_unit_test(one_bad_range_does_not_keep_the_others_away),
 		cmocka_unit_test(it_ends_when_it_is_told_to),
 		cmocka_unit_test(it_is_no_faster_than_it_may_be),
+		cmocka_unit_test(what_nobody_asked_for_has_half_of_the_cache),
 		cmocka_unit_test(what_the_cache_does_not_keep_is_told),
 		cmocka_unit_test(
 			what_others_store_meanwhile_makes_it_ask_for_no_more),

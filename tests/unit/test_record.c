@@ -269,6 +269,20 @@ static void the_time_to_wait_is_long_enough(void **state)
 	}
 }
 
+static void what_is_owed_is_waited_for(void **state)
+{
+	struct bc_pace p;
+
+	bc_pace_init(&p, 1000, 0);
+	bc_pace_owe(&p, 4000, 0);
+	assert_int_equal(bc_pace_take(&p, 0, 0), 3001);
+	assert_int_not_equal(bc_pace_take(&p, 0, 2990), 0);
+	assert_int_equal(bc_pace_take(&p, 0, 3001), 0);
+	bc_pace_init(&p, 0, 0);
+	bc_pace_owe(&p, UINT64_MAX, 0);
+	assert_int_equal(bc_pace_take(&p, 1, 0), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -284,6 +298,7 @@ int main(void)
 		cmocka_unit_test(without_a_rate_nothing_waits),
 		cmocka_unit_test(no_more_than_the_rate_goes_through),
 		cmocka_unit_test(the_time_to_wait_is_long_enough),
+		cmocka_unit_test(what_is_owed_is_waited_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
