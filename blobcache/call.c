@@ -6,6 +6,7 @@
  *    |      ^  |
  *    |      |  +--> AUTH (waits for a header) --> SENT
  *    +------+  +--> WAIT (for its next try)   --> SENT
+ *              +--> TURN (another call finds the way) --> SENT
  *              +--> SENT (redirect, known target gone, ranges ignored,
  *                         the next server)
  *
@@ -51,6 +52,7 @@ static void forget_request(struct bc_call *c)
 
 static void call_finish(struct bc_call *c, int result)
 {
+	bc_target_release(c);
 	c->state = C_END;
 	c->result = result;
 	forget_request(c);
@@ -106,6 +108,7 @@ static void call_retry(struct bc_call *c, enum bc_verdict v)
 	 * so may a token: ask the server itself, with all chances anew.
 	 */
 	c->tried = 0;
+	c->had_turn = false;
 	bc_route_choose(c);
 	bc_net_count_retry(c->route->net);
 	c->state = C_WAIT;
@@ -116,6 +119,7 @@ static void call_retry(struct bc_call *c, enum bc_verdict v)
 static void call_fail(struct bc_call *c, enum bc_verdict v)
 {
 	(void)bc_call_say(c, v);
+	bc_target_release(c);
 	if (bc_route_next(c, &v))
 		bc_call_send(c);
 	else if (bc_verdict_is_transient(v))
@@ -126,39 +130,13 @@ static void call_fail(struct bc_call *c, enum bc_verdict v)
 
 /* ---- redirects and targets ---- */
 
-static struct bc_target *target_of(struct bc_call *c)
-{
-	return c->targets ? &c->targets->at[c->at] : NULL;
-}
-
-static void target_forget(struct bc_call *c)
-{
-	struct bc_target *t = target_of(c);
-
-	if (!t || !t->url || t->gen != c->target_gen)
-		return;
-	mem_free(t->url);
-	t->url = NULL;
-	t->gen++;
-}
-
-static void target_remember(struct bc_call *c)
-{
-	struct bc_target *t = target_of(c);
-
-	if (!t || !c->is_redirected || t->url)
-		return;
-	t->url = mem_strdup(c->url); /* without memory it is asked again */
-	t->gen++;
-}
-
 /* Once: a URL that came from a redirect does not work (any more). */
 static bool call_retarget(struct bc_call *c)
 {
 	if (!c->is_redirected || c->was_retargeted)
 		return false;
 	c->was_retargeted = true;
-	target_forget(c);
+	bc_target_forget(c);
 	bc_call_go_home(c);
 	bc_call_send(c);
 	return true;
@@ -303,7 +281,7 @@ static bool call_is_home(struct bc_call *c)
 
 static int call_choose_url(struct bc_call *c)
 {
-	const struct bc_target *t = target_of(c);
+	const struct bc_target *t = bc_target_of(c);
 	const struct bc_remote *r = c->remote;
 	const char *query = r->query ? r->query : "";
 
@@ -311,7 +289,7 @@ static int call_choose_url(struct bc_call *c)
 	if (c->url && c->is_redirected)
 		return 0;
 	mem_free(c->url);
-	if (t && t->url && !c->was_retargeted) {
+	if (t && t->url && (!c->was_retargeted || t->gen != c->target_gen)) {
 		c->url = mem_strdup(t->url);
 		c->target_gen = t->gen;
 		c->is_redirected = true;
@@ -407,6 +385,8 @@ void bc_call_send(struct bc_call *c)
 	if (atomic_load(&c->is_promoted))
 		c->cls = RT_DEMAND;
 	c->is_said = false;
+	if (bc_target_wait(c))
+		return;
 	rc = call_choose_url(c);
 	if (rc == 0) {
 		c->is_away = !call_is_home(c);
@@ -487,7 +467,7 @@ static void call_judge(struct bc_call *c, enum bc_verdict v)
 {
 	switch (v) {
 	case BC_ANSWER_OK:
-		target_remember(c);
+		bc_target_remember(c);
 		call_succeed(c);
 		return;
 	case BC_ANSWER_REDIRECT:
@@ -534,13 +514,13 @@ static void call_answered(struct bc_transfer *t)
 		bc_call_say_up(c);
 	/* A size probe is content with the headers of a whole answer. */
 	if (t->range_ignored && !c->buf) {
-		target_remember(c);
+		bc_target_remember(c);
 		call_succeed(c);
 		return;
 	}
 	if (t->range_ignored && c->ranges_only) {
 		bc_net_host_set_no_ranges(c->route->net, c->url);
-		target_remember(c);
+		bc_target_remember(c);
 		call_refuse_ranges(c);
 		return;
 	}

@@ -64,6 +64,8 @@ struct bc_target {
 	char *url; /* owned; where redirects led; NULL: not known */
 	uint64_t gen;
 	uint64_t missing_until_ms; /* a mirror does not have it */
+	/* Who asks the server anew where it leads; others wait for him. */
+	struct bc_call *resolver;
 };
 /* One for each server of a route. */
 struct bc_targets {
@@ -114,7 +116,7 @@ struct bc_call {
 	struct bc_transfer t;
 
 	/* private */
-	struct list node;
+	struct list node; /* of the route's calls */
 	struct bc_net_timer timer;
 	struct bc_auth_waiter waiter;
 	struct bc_remote *remote; /* of the route: the at-th */
@@ -132,8 +134,9 @@ struct bc_call {
 	bool is_away;       /* ... and is another server's */
 	bool is_probe, is_http_probe;
 	bool was_challenged, was_renewed, was_retargeted;
-	bool is_said; /* err says already why */
-	void *wait;   /* bc_call_run's */
+	bool had_turn; /* waits for no other's way to the target any more */
+	bool is_said;  /* err says already why */
+	void *wait;    /* bc_call_run's */
 };
 
 /* ANY_THREAD. done comes, never before this returns. */

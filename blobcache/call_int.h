@@ -6,13 +6,30 @@
 #include "blobcache/retry.h"
 
 /* bc_call.state */
-enum { C_NEW, C_SENT, C_AUTH, C_WAIT, C_END };
+enum { C_NEW, C_TURN, C_SENT, C_AUTH, C_WAIT, C_END };
 
 /* Go on with c: send it, or wait for what is missing. c may be gone then. */
 void bc_call_send(struct bc_call *c);
 /* End c with -ECANCELED or -ENOMEM. c may be gone then. */
 void bc_call_end(struct bc_call *c, int result);
 
+/* ---- where redirects led ---- */
+
+/* What is known at c's server; NULL: nothing is kept. */
+struct bc_target *bc_target_of(struct bc_call *c);
+/*
+ * The target was known and has expired: one call asks the server for it, all
+ * others that want it wait. True: c has to wait.
+ */
+bool bc_target_wait(struct bc_call *c);
+/* c knows the way, or will not: those that waited for it go on, all at once. */
+void bc_target_release(struct bc_call *c);
+/* What c used has expired. */
+void bc_target_forget(struct bc_call *c);
+/* What c was led to works. */
+void bc_target_remember(struct bc_call *c);
+/* A demand waits for what c waits for: who finds it hurries. */
+void bc_call_hurry(struct bc_call *c);
 /* Start over at the server itself. */
 void bc_call_go_home(struct bc_call *c);
 

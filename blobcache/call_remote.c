@@ -44,7 +44,7 @@ void bc_call_start(struct bc_call *c)
 	c->attempt = c->hops = 0;
 	c->is_redirected = c->is_away = c->is_probe = c->is_http_probe = false;
 	c->was_challenged = c->was_renewed = c->was_retargeted = false;
-	c->is_said = false;
+	c->is_said = c->had_turn = false;
 	c->timer = (struct bc_net_timer){.fire = call_begin};
 	c->waiter = (struct bc_auth_waiter){0};
 	bc_net_timer_start(c->route->net, &c->timer, 0);
@@ -62,6 +62,8 @@ static void route_sweep(struct bc_net_timer *t)
 			c->cls = RT_DEMAND;
 			if (c->state == C_SENT)
 				bc_net_promote(r->net, &c->t);
+			if (c->state == C_TURN)
+				bc_call_hurry(c);
 		}
 		if (!atomic_load(&c->is_cancelled))
 			continue;

@@ -212,12 +212,15 @@ static void an_expired_redirect_is_asked_for_again(void **state)
 	static struct fetching g[64];
 
 	assert_int_equal(fetch_range(rt, s, 0, 1000), 0);
+	forget_log(net, &faults);
 	for (unsigned i = 0; i < ARRAY_LEN(codes); i++) {
 		mem_free(fetch_text(net, faults.port[0], codes[i]));
 		for (unsigned k = 0; k < ARRAY_LEN(g); k++)
 			fetching_start(&g[k], rt, s, k * 1000, 1000);
 		for (unsigned k = 0; k < ARRAY_LEN(g); k++)
 			assert_int_equal(fetching_end(&g[k]), 0);
+		/* one of all finds the new way */
+		assert_int_equal(asked(net, &faults, "GET 0 /signed/b"), 1);
 	}
 	bc_source_destroy(s);
 }
