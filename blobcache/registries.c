@@ -154,16 +154,96 @@ static int check_registry(const json_t *table, const char *path, struct err *e)
 	return rc;
 }
 
+/* ---- version 1 ---- */
+
+/* The names in [registries.SECTION]; NULL in ret: none. Borrowed. */
+static int v1_names(const json_t *root, const char *section, const char *path,
+	const json_t **ret, struct err *e)
+{
+	const json_t *v1 = json_object_get(root, "registries");
+	const json_t *table = json_object_get(v1, section);
+	const json_t *names = json_object_get(table, "registries");
+	size_t i;
+
+	*ret = NULL;
+	if ((v1 && !json_is_object(v1)) || (table && !json_is_object(table)))
+		return wrong(e, path, "'registries' is no table of tables");
+	if (names && !json_is_array(names))
+		return wrong(e, path, "'registries' is no list of names");
+	for (i = 0; i < json_array_size(names); i++)
+		if (!json_is_string(json_array_get(names, i)))
+			return wrong(e, path, "'registries' names no strings");
+	if (json_array_size(names) > 0)
+		*ret = names;
+	return 0;
+}
+
+/* key becomes true of those that names has. -ENOMEM. */
+static int v1_set(json_t *list, const json_t *names, const char *key)
+{
+	size_t i, k;
+
+	if (json_array_size(names) > MAX_ENTRIES)
+		return -E2BIG;
+	for (i = 0; i < json_array_size(names); i++) {
+		const char *name = json_string_value(json_array_get(names, i));
+		json_t *r = NULL;
+
+		for (k = 0; !r && k < json_array_size(list); k++) {
+			r = json_array_get(list, k);
+			if (strcmp(text_of(r, "location"), name) != 0)
+				r = NULL;
+		}
+		if (!r) {
+			r = json_pack("{s:s}", "location", name);
+			if (json_array_append_new(list, r) < 0)
+				return -ENOMEM;
+		}
+		if (json_object_set_new(r, key, json_true()) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/*
+ * Write what is of version 1 as [[registry]] tables. Where short names are
+ * looked for does not matter: ours are never short.
+ */
+static int translate_v1(json_t *root, const char *path, struct err *e)
+{
+	const json_t *search, *insecure, *block;
+	json_t *list;
+	int rc = v1_names(root, "search", path, &search, e);
+
+	if (rc == 0)
+		rc = v1_names(root, "insecure", path, &insecure, e);
+	if (rc == 0)
+		rc = v1_names(root, "block", path, &block, e);
+	if (rc < 0 || (!search && !insecure && !block))
+		return rc;
+	if (json_object_get(root, "registry") ||
+		json_object_get(root, "unqualified-search-registries"))
+		return wrong(e, path,
+			"[registries] of version 1 and keys of version 2 "
+			"exclude each other");
+	list = json_array();
+	rc = list ? v1_set(list, insecure, "insecure") : -ENOMEM;
+	if (rc == 0)
+		rc = v1_set(list, block, "blocked");
+	if (rc == 0 && json_object_set(root, "registry", list) < 0)
+		rc = -ENOMEM;
+	json_decref(list);
+	if (rc == -E2BIG)
+		return wrong(e, path, "too many registries");
+	return rc < 0 ? err_set(e, rc, "out of memory") : 0;
+}
+
 static int check_document(const json_t *root, const char *path, struct err *e)
 {
 	const json_t *list = json_object_get(root, "registry");
 	size_t i;
 	int rc = 0;
 
-	if (json_object_get(root, "registries"))
-		return err_set_kind(e, ERR_UNSUPPORTED, -EINVAL,
-			"'%s' is of version 1, write it as [[registry]] tables",
-			path);
 	if (list && !json_is_array(list))
 		return wrong(e, path, "'registry' is no list of tables");
 	for (i = 0; rc == 0 && i < json_array_size(list); i++)
@@ -256,7 +336,9 @@ int bc_registries_add(struct bc_registries *r, const char *text, size_t n,
 		}
 		return -EINVAL;
 	}
-	rc = check_document(root, path, e);
+	rc = translate_v1(root, path, e);
+	if (rc == 0)
+		rc = check_document(root, path, e);
 	list = json_object_get(root, "registry");
 	for (i = 0; rc == 0 && i < json_array_size(list); i++) {
 		rc = append(r, json_array_get(list, i), path);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where a repository is asked for: containers-registries.conf(5), version 2.
+ * Where a repository is asked for: containers-registries.conf(5), versions 2 and 1.
  * Mirrors, other locations, what is insecure or blocked.
  */
 #pragma once

@@ -10,7 +10,10 @@
 #include "blobcache/home.h"
 #include "runtime/base/buf.h"
 #include "runtime/base/cleanup.h"
+#include "runtime/base/log.h"
 #include "runtime/base/mem.h"
+
+#define LOG_TOPIC "http"
 
 #define MAX_ENTRIES 1000
 #define MAX_PEM (4u << 20)
@@ -61,15 +64,19 @@ static int scan(DIR *d, const char *dir, struct bc_net_tls *t, struct err *e)
 {
 	struct dirent *de;
 	struct buf pem;
-	int rc = 0, n = 0;
+	int rc = 0, n = 0, certs = 0;
 
 	buf_init(&pem, MAX_PEM);
 	while (rc == 0 && n++ < MAX_ENTRIES && (de = readdir(d))) {
 		if (has_suffix(de->d_name, ".crt"))
 			rc = add_authority(&pem, dir, de->d_name, e);
-		else if (has_suffix(de->d_name, ".cert"))
+		else if (has_suffix(de->d_name, ".cert") && ++certs)
 			rc = keep_first(&t->cert_file, de->d_name);
 	}
+	if (rc == 0 && certs > 1)
+		log_warn("'%s' has %d client certificates, only the first one "
+			 "('%s') is shown",
+			dir, certs, t->cert_file);
 	if (rc == 0 && pem.len > 0) {
 		t->ca_pem = mem_strndup((char *)pem.data, pem.len);
 		rc = t->ca_pem ? 0 : -ENOMEM;

@@ -122,6 +122,21 @@ static void mirrors_may_be_for_tags_or_digests_only(void **state)
 		"d/x m d ns=h, a/x m ns=h, h/x");
 }
 
+static void version_1_says_what_is_insecure_or_blocked(void **state)
+{
+	add("[registries.search]\nregistries=['docker.io']\n"
+	    "[registries.insecure]\nregistries=['i:5000', 'both']\n"
+	    "[registries.block]\nregistries=['b/x', 'both']\n");
+	assert_string_equal(places_of("i:5000", "x", ":1"), "i:5000/x i");
+	assert_string_equal(places_of("b", "y", ":1"), "b/y");
+	assert_non_null(strstr(places_of("b", "x", ":1"), "blocked"));
+	assert_non_null(strstr(places_of("both", "x", ":1"), "blocked"));
+	/* Empty ones are of either version. */
+	add("[registries.search]\nregistries=[]\n"
+	    "[[registry]]\nlocation='k'\ninsecure=true\n");
+	assert_string_equal(places_of("k", "x", ":1"), "k/x i");
+}
+
 static void a_later_file_replaces_a_prefix(void **state)
 {
 	add("[[registry]]\nlocation='h'\nblocked=true\n"
@@ -173,7 +188,15 @@ static void mistakes_in_a_file_are_named(void **state)
 		 "[[registry.mirror]]\nlocation='b'\npull-from-mirror='all'\n",
 			"exclude each other"},
 		{"registry=1\n", "no list"},
-		{"[registries.search]\nregistries=['a']\n", "version 1"},
+		{"[registries.block]\nregistries=['a']\n"
+		 "[[registry]]\nlocation='h'\n",
+			"exclude each other"},
+		{"[registries.search]\nregistries=['a']\n"
+		 "[[registry]]\nlocation='h'\n",
+			"exclude each other"},
+		{"[registries.insecure]\nregistries='a'\n", "no list of names"},
+		{"[registries.insecure]\nregistries=[1]\n", "no strings"},
+		{"registries=1\n", "no table"},
 		{"[[registry]\n", "'conf': line 1"},
 	};
 	struct err e = {0};
@@ -218,6 +241,7 @@ int main(void)
 		CASE(the_longest_prefix_counts_and_ends_at_a_border),
 		CASE(wildcards_stand_for_subdomains),
 		CASE(mirrors_may_be_for_tags_or_digests_only),
+		CASE(version_1_says_what_is_insecure_or_blocked),
 		CASE(a_later_file_replaces_a_prefix),
 		CASE(docker_io_is_spelt_as_its_api_wants_it),
 		CASE(what_leads_nowhere_is_refused),
