@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where a repository is asked for: containers-registries.conf(5), versions 2 and 1.
- * Mirrors, other locations, what is insecure or blocked.
+ * Where a repository is asked for: containers-registries.conf(5), versions 2
+ * and 1. Mirrors, other locations, what is insecure or blocked.
  */
 #pragma once
 
