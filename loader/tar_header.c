@@ -101,8 +101,8 @@ bool tar_sum_is_right(const uint8_t *block)
 
 static struct tar_text field_text(const uint8_t *p, size_t n)
 {
-	return (struct tar_text){
-		.p = (const char *)p, .len = strnlen((const char *)p, n)};
+	return (struct tar_text){.p = (const char *)p,
+		.len = n ? strnlen((const char *)p, n) : 0}; /* p: NULL */
 }
 
 static bool has_prefix(const uint8_t *h)
