@@ -230,19 +230,34 @@ static uint32_t fresh_add_around(struct bc_blob *b,
 	return n;
 }
 
+/* A reader has to ask for group. */
+static struct bc_plan_limits plan_now(struct bc_blob *b, uint32_t group)
+{
+	struct bc_plan_line line = {.us = atomic_load(&b->distance_us),
+		.bytes = atomic_load(&b->distance_bytes),
+		.waited_for = atomic_load(&b->waited_for),
+		.recent = &b->recent,
+		.off = bc_map_group(&b->map, group).src_off};
+	struct bc_plan_limits limits;
+
+	(void)pthread_mutex_lock(&b->lock); /* a plain mutex cannot fail */
+	limits = bc_plan_now(&b->limits, &line);
+	bc_recent_note(&b->recent, line.off);
+	(void)pthread_mutex_unlock(&b->lock);
+	return limits;
+}
+
 /* Put the read's new flights, n of them, on their way. */
 static void fresh_submit(struct bc_blob_read *br, struct fresh *fresh,
 	struct blob_flight **flights, uint32_t *wanted, uint32_t n)
 {
-	const struct bc_blob *b = br->blob;
-	const struct bc_plan_limits limits = bc_plan_now(&b->limits,
-		&(struct bc_plan_line){.us = atomic_load(&b->distance_us),
-			.bytes = atomic_load(&b->distance_bytes),
-			.waited_for = atomic_load(&b->waited_for)});
+	struct bc_plan_limits limits = br->blob->limits;
 	uint32_t i;
 
-	if (br->r->cls == RT_DEMAND)
+	if (br->r->cls == RT_DEMAND) {
+		limits = plan_now(br->blob, fresh[0].group);
 		n = fresh_add_around(br->blob, &limits, fresh, n);
+	}
 	qsort(fresh, n, sizeof(*fresh), cmp_fresh);
 	for (i = 0; i < n; i++) {
 		flights[i] = fresh[i].flight;

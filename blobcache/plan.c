@@ -2,10 +2,12 @@
 /* Which groups share a range; see plan.h. */
 #include "blobcache/plan.h"
 
+#include <limits.h>
+
 #include "runtime/base/util.h"
 
 const struct bc_plan_limits bc_plan_network = {.max_gap = 64u << 10,
-	.max_len = 1u << 20,
+	.max_len = 2u << 20,
 	.max_decoded = 8u << 20,
 	.max_groups = 1024,
 	.around = 128u << 10};
@@ -17,11 +19,20 @@ const struct bc_plan_limits bc_plan_bulk = {.max_gap = 128u << 10,
 	.max_decoded = 8u << 20,
 	.max_groups = 1024};
 
-#define DISTANCE_LOT 16 /* ranges; the least of two lots counts */
+#define DISTANCE_LOT 16  /* ranges; the least of two lots counts */
+#define DISTANCE_LEAST 4 /* ranges, of the first lot */
 #define FAR_US 15000
 #define VERY_FAR_US 40000
 #define MAX_NOTED (UINT64_C(1) << 26) /* microseconds, bytes: no overflow */
 #define CROWD 4u
+#define NEAR_WINDOWS 4u
+#define MANY_NEAR 3u
+
+/* Of this lot. */
+static uint64_t bytes_per_wait(const struct bc_distance *d)
+{
+	return d->wait_us / d->count * d->bytes / max_u64(d->body_us, 1);
+}
 
 void bc_distance_note(
 	struct bc_distance *d, uint64_t wait_us, uint64_t body_us, uint64_t len)
@@ -29,8 +40,7 @@ void bc_distance_note(
 	wait_us = min_u64(max_u64(wait_us, 1), MAX_NOTED);
 	if (d->count == DISTANCE_LOT) {
 		d->before_us = d->least_us;
-		d->per_wait = d->wait_us / DISTANCE_LOT * d->bytes /
-		              max_u64(d->body_us, 1);
+		d->per_wait = bytes_per_wait(d);
 		d->count = 0;
 		d->wait_us = d->body_us = d->bytes = 0;
 	}
@@ -48,7 +58,28 @@ uint64_t bc_distance_us(const struct bc_distance *d)
 
 uint64_t bc_distance_bytes(const struct bc_distance *d)
 {
+	if (d->before_us == 0 && d->count >= DISTANCE_LEAST)
+		return bytes_per_wait(d);
 	return d->per_wait;
+}
+
+void bc_recent_note(struct bc_recent *r, uint64_t off)
+{
+	r->off[r->next] = off;
+	r->next = (r->next + 1) % BC_RECENT_MISSES;
+	r->count = (unsigned)min_u64(r->count + 1, BC_RECENT_MISSES);
+}
+
+/* Of the last misses, those within distance bytes of off. */
+static unsigned count_near(
+	const struct bc_recent *r, uint64_t off, uint64_t distance)
+{
+	unsigned i, n = 0;
+
+	for (i = 0; i < r->count; i++)
+		n += (off > r->off[i] ? off - r->off[i] : r->off[i] - off) <=
+		     distance;
+	return n;
 }
 
 struct bc_plan_limits bc_plan_now(
@@ -56,13 +87,22 @@ struct bc_plan_limits bc_plan_now(
 {
 	unsigned shift = line->us < FAR_US ? 0 : line->us < VERY_FAR_US ? 1 : 2;
 	struct bc_plan_limits l = *near;
+	unsigned others, most = 0;
 
 	l.around <<= shift;
 	l.max_gap <<= shift;
 	l.max_len <<= shift;
-	/* doubled, so that windows stay aligned */
-	while (l.around > 0 && line->waited_for >= CROWD &&
-		2 * (uint64_t)l.around <= min_u64(line->bytes, l.max_len))
+	others = count_near(
+		line->recent, line->off, (uint64_t)l.around * NEAR_WINDOWS);
+	if (line->waited_for >= CROWD)
+		most = UINT_MAX;
+	else if (others > 0)
+		most = others < MANY_NEAR ? 1 : 2;
+	/* doubled, so that windows stay aligned; the last group may hang over
+	 */
+	for (; most > 0 && l.around > 0 &&
+		2 * (uint64_t)l.around <= min_u64(line->bytes, l.max_len / 2);
+		most--)
 		l.around *= 2;
 	return l;
 }
@@ -78,6 +118,14 @@ static bool is_close(const struct bc_plan_limits *limits,
 {
 	return next->src_off <= group_end(prev) ||
 	       next->src_off - group_end(prev) <= limits->max_gap;
+}
+
+/* A small one that hangs over its end would be a request of its own. */
+static bool is_in_window(const struct bc_group *g, uint64_t end,
+	const struct bc_plan_limits *limits)
+{
+	return group_end(g) <= end ||
+	       (g->src_off < end && g->src_len <= limits->around / 8);
 }
 
 uint32_t bc_plan_around(const struct bc_map *m,
@@ -103,7 +151,8 @@ uint32_t bc_plan_around(const struct bc_map *m,
 	for (; last + 1 < m->group_count && last - group < half;
 		last++, at = other) {
 		other = bc_map_group(m, last + 1);
-		if (group_end(&other) > end || !is_close(limits, &at, &other))
+		if (!is_in_window(&other, end, limits) ||
+			!is_close(limits, &at, &other))
 			break;
 	}
 	*ret_count = last - first + 1;

@@ -37,7 +37,7 @@ struct bc_distance {
 	uint64_t least_us, before_us; /* of this lot of ranges, of the last */
 	unsigned count;               /* ranges of this lot */
 	uint64_t wait_us, body_us, bytes; /* of this lot, all */
-	uint64_t per_wait;                /* bytes, of the last lot */
+	uint64_t per_wait; /* as bc_distance_bytes, of the last lot */
 };
 
 /* A range of len bytes began to come after wait_us, and came for body_us. */
@@ -48,27 +48,41 @@ uint64_t bc_distance_us(const struct bc_distance *d);
 /* What a range brings while another one waits, on average; 0: not known. */
 uint64_t bc_distance_bytes(const struct bc_distance *d);
 
+#define BC_RECENT_MISSES 16
+
+/* Where readers had to ask of late. All zero: nowhere yet. */
+struct bc_recent {
+	uint64_t off[BC_RECENT_MISSES]; /* in the blob */
+	unsigned count, next;
+};
+
+/* Somebody asks at off. */
+void bc_recent_note(struct bc_recent *r, uint64_t off);
+
 /* What is known when a reader has to ask. */
 struct bc_plan_line {
 	uint64_t us, bytes;  /* as bc_distance_us, bc_distance_bytes */
 	unsigned waited_for; /* ranges on their way that other readers need */
+	const struct bc_recent *recent; /* before this one */
+	uint64_t off;                   /* of the blob, where it asks */
 };
 /*
  * What to ask for now. The longer a request takes, the more of the neighbours
- * it takes along, up to four times as much. Where many readers wait at once the
- * server has all requests that it can work on: then a range may hold what comes
- * in the time that a request costs.
+ * it takes along, up to four times as much. It takes more yet, but not more
+ * than comes in the time that another request costs: up to four times where
+ * others were asked for close by, and without limit where many readers wait at
+ * once, because then the server has all requests that it can work on.
  */
 struct bc_plan_limits bc_plan_now(
 	const struct bc_plan_limits *near, const struct bc_plan_line *line);
 
 /*
  * The groups around group that a demand read takes along: those in the same
- * aligned window of limits->around bytes of the blob, in both directions, as
- * far as they follow each other closely. Small files lie in the order of their
- * names, a request costs as much as many of them, and a window does not depend
- * on the order in which they are read. Gives the first of them; *ret_count is
- * at least 1, the group itself.
+ * aligned window of limits->around bytes of the blob, and a small one that
+ * hangs over its end, as far as they follow each other closely. Small files lie
+ * in the order of their names, a request costs as much as many of them, and a
+ * window does not depend on the order in which they are read. Gives the first
+ * of them; *ret_count is at least 1, the group itself.
  */
 uint32_t bc_plan_around(const struct bc_map *m,
 	const struct bc_plan_limits *limits, uint32_t group,

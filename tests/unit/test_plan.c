@@ -120,6 +120,10 @@ static void small_neighbours_are_taken_along(void **state)
 	expect_around(70, 2, 0, 3);
 	/* Group 4 begins in the window of group 3 and ends outside. */
 	expect_around(70, 3, 3, 1);
+	/* Group 7 does too, in that of group 6, but it is small. */
+	groups[7] = (struct bc_group)GROUP(699, 2, 1);
+	expect_around(70, 6, 6, 2);
+	groups[7] = (struct bc_group)GROUP(700, 1, 1);
 	/* The gap before group 3 is too large. */
 	expect_around(100, 1, 0, 3);
 	/* A group as large as a window goes alone. */
@@ -285,16 +289,18 @@ static void the_least_of_late_is_the_distance(void **state)
 	assert_int_equal(bc_distance_us(&d), 700);
 }
 
-static void what_comes_while_one_waits_is_known_after_a_lot(void **state)
+static void what_comes_while_one_waits_is_known_after_a_few(void **state)
 {
 	struct bc_distance d = {0};
 	unsigned i;
 
-	for (i = 0; i < 16; i++)
+	for (i = 0; i < 3; i++)
 		bc_distance_note(&d, 4000, 1000, 100000);
 	assert_int_equal(bc_distance_bytes(&d), 0);
-	bc_distance_note(&d, 4000, 1000, 100000);
-	assert_int_equal(bc_distance_bytes(&d), 400000);
+	for (; i < 17; i++) {
+		bc_distance_note(&d, 4000, 1000, 100000);
+		assert_int_equal(bc_distance_bytes(&d), 400000);
+	}
 	for (i = 0; i < 40; i++)
 		bc_distance_note(&d, UINT64_MAX, 0, UINT64_MAX);
 	assert_true(bc_distance_bytes(&d) > 400000); /* and no overflow */
@@ -303,8 +309,10 @@ static void what_comes_while_one_waits_is_known_after_a_lot(void **state)
 static struct bc_plan_limits limits_at(
 	uint64_t us, uint64_t bytes, unsigned waited_for)
 {
+	const struct bc_recent none = {0};
+
 	return bc_plan_now(&bc_plan_network,
-		&(struct bc_plan_line){us, bytes, waited_for});
+		&(struct bc_plan_line){us, bytes, waited_for, &none, 0});
 }
 
 static void who_is_far_is_asked_for_more(void **state)
@@ -320,21 +328,54 @@ static void who_is_far_is_asked_for_more(void **state)
 	assert_int_equal(l.max_groups, bc_plan_network.max_groups);
 }
 
+static uint32_t around_at(
+	const struct bc_recent *r, uint64_t off, uint64_t bytes)
+{
+	return bc_plan_now(
+		&bc_plan_network, &(struct bc_plan_line){0, bytes, 0, r, off})
+	        .around;
+}
+
+static void who_asks_close_to_others_asks_for_more(void **state)
+{
+	const uint32_t around = bc_plan_network.around;
+	const uint64_t at = UINT64_C(1) << 32, fast = UINT64_C(1) << 30;
+	struct bc_recent r = {0};
+	unsigned i;
+
+	assert_int_equal(around_at(&r, 0, fast), around); /* nothing is at 0 */
+	bc_recent_note(&r, at);
+	assert_int_equal(around_at(&r, at + 4 * around, fast), 2 * around);
+	assert_int_equal(around_at(&r, at - 4 * around, fast), 2 * around);
+	assert_int_equal(around_at(&r, at + 4 * around + 1, fast), around);
+	bc_recent_note(&r, at);
+	bc_recent_note(&r, at + 1);
+	assert_int_equal(around_at(&r, at, fast), 4 * around);
+	/* no more than comes in the time of a request */
+	assert_int_equal(around_at(&r, at, 3 * around), 2 * around);
+	assert_int_equal(around_at(&r, at, around), around);
+	for (i = 0; i < BC_RECENT_MISSES; i++)
+		bc_recent_note(&r, 8 * at);
+	assert_int_equal(around_at(&r, at, fast), around);
+}
+
 static void many_who_wait_ask_for_what_a_request_costs(void **state)
 {
 	const uint32_t around = bc_plan_network.around;
+	const struct bc_recent none = {0};
 
 	assert_int_equal(limits_at(4000, 1u << 30, 3).around, around);
-	assert_int_equal(
-		limits_at(4000, 1u << 30, 4).around, bc_plan_network.max_len);
+	assert_int_equal(limits_at(4000, 1u << 30, 4).around,
+		bc_plan_network.max_len / 2);
 	assert_int_equal(limits_at(4000, 3 * around, 64).around, 2 * around);
 	assert_int_equal(limits_at(4000, around, 64).around, around);
 	/* a slow line brings less than is asked for already */
 	assert_int_equal(limits_at(50000, around, 64).around, 4 * around);
 	/* what has no distance takes nothing along */
-	assert_int_equal(bc_plan_now(&bc_plan_local,
-				 &(struct bc_plan_line){4000, 1u << 30, 64})
-				 .around,
+	assert_int_equal(
+		bc_plan_now(&bc_plan_local,
+			&(struct bc_plan_line){4000, 1u << 30, 64, &none, 0})
+			.around,
 		0);
 }
 
@@ -343,8 +384,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_least_of_late_is_the_distance),
 		cmocka_unit_test(
-			what_comes_while_one_waits_is_known_after_a_lot),
+			what_comes_while_one_waits_is_known_after_a_few),
 		cmocka_unit_test(who_is_far_is_asked_for_more),
+		cmocka_unit_test(who_asks_close_to_others_asks_for_more),
 		cmocka_unit_test(many_who_wait_ask_for_what_a_request_costs),
 		cmocka_unit_test(neighbours_and_small_gaps_share_a_range),
 		cmocka_unit_test(a_gap_that_is_too_large_ends_a_range),
