@@ -141,7 +141,7 @@ struct bc_blob {
 	struct bc_cachefile file;
 	struct bc_plan_limits limits; /* of a source that is near */
 	struct bc_distance distance;  /* under lock */
-	struct bc_recent recent; /* under lock */
+	struct bc_recent recent;      /* under lock */
 	/* what it says; 0: not known */
 	atomic_uint_least64_t distance_us, distance_bytes;
 	atomic_uint waited_for; /* ranges on their way that a reader needs */

@@ -321,7 +321,7 @@ static void any_failing_operation_loses_only_caching(void **state)
 		fault = (struct rt_fault){.error = errors[e]};
 		for (fault.nth = 1; with_fault(&fault); fault.nth++)
 			;
-		assert_true(fault.nth > 10);
+		assert_true(fault.nth > 5);
 	}
 }
 
