@@ -9,7 +9,6 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 
-#define LITTLE 16384 /* bytes of a file */
 #define MAGIC "SLUICREC"
 
 enum {
@@ -180,23 +179,11 @@ uint64_t bc_record_groups(const struct bc_record *r)
 
 /* ---- the file ---- */
 
-/* Most records are so short that this is all they need at a mount. */
-static int checksum_of_little(const uint8_t *p, size_t len, struct digest *ret)
-{
-	uint8_t all[LITTLE];
-
-	memcpy(all, p, SUM_OFF);
-	memcpy(all + SUM_OFF, p + SUM_OFF + SUM_LEN, len - SUM_OFF - SUM_LEN);
-	return digest_of_little(DIGEST_SHA256, all, len - SUM_LEN, ret);
-}
-
 static int checksum(const uint8_t *p, size_t len, struct digest *ret)
 {
 	struct digest_ctx *c;
 	int err;
 
-	if (len <= LITTLE)
-		return checksum_of_little(p, len, ret);
 	err = digest_ctx_create(DIGEST_SHA256, &c);
 	if (err < 0)
 		return err;

@@ -163,7 +163,7 @@ static int get_manifest(struct image_job *j, const struct digest *d,
 	*ret_is_new = false;
 	image_rel(d, "manifest", rel);
 	if (bc_store_get(j->store, rel, b, NULL) == 0 &&
-		digest_check_little(d, b->data, b->len) == 0)
+		digest_check(d, b->data, b->len) == 0)
 		return 0;
 	b->len = 0;
 	*ret_is_new = true;

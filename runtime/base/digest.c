@@ -9,7 +9,6 @@
 
 #include "runtime/base/blake3.h"
 #include "runtime/base/mem.h"
-#include "runtime/base/sha256.h"
 #include "runtime/base/util.h"
 
 static const struct {
@@ -138,29 +137,6 @@ int digest_check(const struct digest *want, const void *p, size_t n)
 	int r;
 
 	r = digest_of(want->algo, p, n, &got);
-	if (r < 0)
-		return r;
-	return digest_is_equal(want, &got) ? 0 : -EBADMSG;
-}
-
-int digest_of_little(
-	enum digest_algo algo, const void *p, size_t n, struct digest *ret)
-{
-	struct digest d = {.algo = algo};
-
-	if (algo != DIGEST_SHA256)
-		return digest_of(algo, p, n, ret);
-	sha256(p, n, d.bytes);
-	*ret = d;
-	return 0;
-}
-
-int digest_check_little(const struct digest *want, const void *p, size_t n)
-{
-	struct digest got;
-	int r;
-
-	r = digest_of_little(want->algo, p, n, &got);
 	if (r < 0)
 		return r;
 	return digest_is_equal(want, &got) ? 0 : -EBADMSG;

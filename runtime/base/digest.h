@@ -47,15 +47,6 @@ int digest_of(
 /* 0 if the bytes have the digest, -EBADMSG if not, other codes as digest_of. */
 int digest_check(const struct digest *want, const void *p, size_t n);
 
-/*
- * The same of a few KiB at the start of a program: a SHA-256 of our own, slow
- * but at once, while the first call of OpenSSL's reads its configuration and
- * loads its providers, which takes milliseconds. PURE for SHA-256.
- */
-int digest_of_little(
-	enum digest_algo algo, const void *p, size_t n, struct digest *ret);
-int digest_check_little(const struct digest *want, const void *p, size_t n);
-
 /* Incremental hashing; opaque. Not thread-safe, one thread at a time. */
 struct digest_ctx;
 int digest_ctx_create(enum digest_algo algo, struct digest_ctx **ret);

@@ -226,33 +226,9 @@ static void blake3_gives_the_official_digests(void **state)
 	}
 }
 
-static void both_sha256_agree(void **state)
-{
-	struct digest ours, theirs;
-	uint8_t bytes[300];
-	size_t n;
-
-	for (n = 0; n < sizeof(bytes); n++)
-		bytes[n] = (uint8_t)(n * n >> 3 ^ n);
-	for (n = 0; n <= sizeof(bytes); n++) {
-		assert_int_equal(
-			digest_of(DIGEST_SHA256, bytes, n, &theirs), 0);
-		assert_int_equal(
-			digest_of_little(DIGEST_SHA256, bytes, n, &ours), 0);
-		assert_true(digest_is_equal(&ours, &theirs));
-		assert_int_equal(digest_check_little(&theirs, bytes, n), 0);
-	}
-	ours.bytes[31] ^= 1;
-	assert_int_equal(
-		digest_check_little(&ours, bytes, sizeof(bytes)), -EBADMSG);
-	assert_int_equal(digest_of(DIGEST_SHA512, bytes, 9, &theirs), 0);
-	assert_int_equal(digest_check_little(&theirs, bytes, 9), 0);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(both_sha256_agree),
 		cmocka_unit_test(err_says_kind_and_one_line),
 		cmocka_unit_test(err_cuts_what_is_too_long),
 		cmocka_unit_test(mem_fails_the_nth_time),
