@@ -151,7 +151,8 @@ static void eintr_body(struct rt *rt)
 	int i;
 
 	sigaction(SIGUSR1, &sa, NULL);
-	for (i = 0; i < 15; i++) {
+	/* what nobody waits for any more stays on its way, and has its share */
+	for (i = 0; i < 6; i++) {
 		asked = gate_asked(w->gate);
 		direct_start(&r, w, (uint64_t)i << 20);
 		/*
