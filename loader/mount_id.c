@@ -44,7 +44,7 @@ int ld_mount_id_of_fd(int fd, struct ld_mount_id *ret)
 
 bool ld_mount_id_is_at(const struct ld_mount_id *m, const char *dir)
 {
-	struct ld_mount_id now;
+	struct ld_mount_id now = {0};
 	struct ld_mountinfo i;
 
 	if (m->id == 0)

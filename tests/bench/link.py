@@ -12,7 +12,7 @@ from workloads import python
 NETNS = "sluice-bench"
 THERE, HERE = "10.213.77.1", "10.213.77.2"
 IF_THERE, IF_HERE = "slbench0", "slbench1"
-LINKS = [(50, 100), (1, 1000)]  # round trip in ms, Mbit/s
+LINKS = [(50, 100), (20, 200), (1, 1000)]  # round trip in ms, Mbit/s
 
 
 class RegistryThere(images.Registry):

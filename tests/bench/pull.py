@@ -1,4 +1,5 @@
-"""The whole image into the cache, beside what podman does with it."""
+"""The whole image into the cache, beside what podman does with it, and beside
+what nobody can do without: the bytes copied to the disk, and decompressed."""
 import os
 import shutil
 
@@ -47,6 +48,26 @@ class Podman:
             shutil.rmtree(self.storage, ignore_errors=True)
 
 
+class Copy:
+    """skopeo's copy of the layers, and zstd's of what is in them."""
+    # a digest is the name of all that it copies; what is large is a layer
+    COMMAND = "find copy -type f -size +64k -exec zstd -dqc '{}' ';' >unpacked"
+
+    def __init__(self, bench):
+        self.bench = bench
+        self.key = "skopeo and zstd, " + CHUNKED
+        self.folder = bench.path("pull-copy")
+
+    def run(self):
+        os.makedirs(self.folder)
+        call("skopeo", "--insecure-policy", "copy", "--quiet", "--src-tls-verify=false",
+             "docker://" + self.bench.ref(CHUNKED, "image"), f"dir:{self.folder}/copy")
+        call("sh", "-c", self.COMMAND, cwd=self.folder)
+
+    def empty(self):
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
 def once(puller):
     puller.empty()
     drop_caches()
@@ -58,6 +79,10 @@ def once(puller):
 def measure(bench, rounds):
     """Figures go to bench.add()."""
     pullers = [Fetch(bench, kind) for kind in bench.images.kinds]
+    if shutil.which("zstd"):
+        pullers.append(Copy(bench))
+    else:
+        bench.note("skopeo and zstd: left out: no zstd on PATH")
     if shutil.which("podman"):
         pullers.append(Podman(bench))
     else:

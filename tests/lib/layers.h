@@ -176,14 +176,16 @@ static inline void layer_print(
 	char child[256];
 	const char *target;
 	size_t len;
+	int n;
 
 	assert_int_equal(index_find(x, path, &dir), 0);
 	while (ld_index_next(x, &dir, cookie, &d) == 1) {
 		cookie = d.cookie;
 		if (d.name[0] == '.' && d.name_len <= 2)
 			continue;
-		(void)snprintf(child, sizeof(child), "%s%s%.*s", path,
+		n = snprintf(child, sizeof(child), "%s%s%.*s", path,
 			*path ? "/" : "", (int)d.name_len, d.name);
+		assert_in_range(n, 1, sizeof(child) - 1);
 		assert_int_equal(ld_index_inode(x, d.nid, &v), 0);
 		assert_int_equal(buf_printf(out, "%s %c%u", child,
 					 "?pc?d?b?f?s?o???"[v.attr.mode >> 12],
