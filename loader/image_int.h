@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <jansson.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -117,6 +118,13 @@ int image_record_save(
  * filled and it is to be made anew. Also -ENOMEM.
  */
 int image_record_load(struct image_job *j, struct bc_map **ret_maps);
+/* The record of image d, owned; NULL: these n bytes are none. PURE. */
+json_t *image_record_parse(const char *p, size_t n, const struct digest *d);
+/*
+ * What it says of blobs and layers, into an empty i; what is there after an
+ * error is i's as well. -EPROTO, -ENOMEM. PURE.
+ */
+int image_record_lists(const json_t *o, struct ld_image *i);
 
 /* ---- what the image itself wants to be prefetched (image_wish.c) ---- */
 

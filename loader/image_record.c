@@ -235,7 +235,7 @@ static int read_layer(const json_t *o, struct ld_image_layer *l)
 	return l->why ? 0 : -EPROTO;
 }
 
-static int read_lists(const json_t *o, struct ld_image *i)
+int image_record_lists(const json_t *o, struct ld_image *i)
 {
 	const json_t *blobs = json_object_get(o, "blobs");
 	const json_t *layers = json_object_get(o, "layers");
@@ -258,18 +258,11 @@ static int read_lists(const json_t *o, struct ld_image *i)
 	return ret;
 }
 
-static json_t *read_record(struct bc_store *s, const struct digest *d)
+json_t *image_record_parse(const char *p, size_t n, const struct digest *d)
 {
-	char rel[IMAGE_REL_LEN];
+	json_t *o = json_loadb(p, n, 0, NULL);
 	struct digest named;
-	json_t *o = NULL;
-	struct buf b;
 
-	image_rel(d, "image.json", rel);
-	buf_init(&b, IMAGE_MAX_RECORD);
-	if (bc_store_get(s, rel, &b, NULL) == 0)
-		o = json_loadb((char *)b.data, b.len, 0, NULL);
-	buf_fini(&b);
 	if (json_integer_value(json_object_get(o, "version")) ==
 			RECORD_VERSION &&
 		ld_json_digest(o, "digest", &named) &&
@@ -277,6 +270,20 @@ static json_t *read_record(struct bc_store *s, const struct digest *d)
 		return o;
 	json_decref(o);
 	return NULL;
+}
+
+static json_t *read_record(struct bc_store *s, const struct digest *d)
+{
+	char rel[IMAGE_REL_LEN];
+	json_t *o = NULL;
+	struct buf b;
+
+	image_rel(d, "image.json", rel);
+	buf_init(&b, IMAGE_MAX_RECORD);
+	if (bc_store_get(s, rel, &b, NULL) == 0)
+		o = image_record_parse((char *)b.data, b.len, d);
+	buf_fini(&b);
+	return o;
 }
 
 /* Maps that nothing proves count where they came from. */
@@ -362,7 +369,7 @@ int image_record_load(struct image_job *j, struct bc_map **ret_maps)
 	fresh.platform = take_ptr(i->platform);
 	fresh.origin = take_ptr(i->origin);
 	*i = fresh;
-	ret = read_lists(o, i);
+	ret = image_record_lists(o, i);
 	if (ret == 0)
 		ret = open_index(j, o);
 	if (ret == 0) {

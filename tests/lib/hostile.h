@@ -29,7 +29,7 @@ static inline int hostile_code(const char *name)
 		{".ENAMETOOLONG", -ENAMETOOLONG}, {".ESTALE", -ESTALE},
 		{".ENOTDIR", -ENOTDIR}, {".EISDIR", -EISDIR},
 		{".EROFS", -EROFS}, {".ERANGE", -ERANGE},
-		{".ENODATA", -ENODATA}};
+		{".ENODATA", -ENODATA}, {".ENOENT", -ENOENT}};
 
 	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++)
 		if (strstr(name, codes[i].word))
