@@ -49,7 +49,10 @@ void *mem_alloc(size_t n)
 
 void *mem_calloc(size_t n, size_t size)
 {
-	if (must_fail())
+	size_t bytes;
+
+	/* calloc looks, too, but a sanitizer's ends the program */
+	if (__builtin_mul_overflow(n, size, &bytes) || must_fail())
 		return NULL;
 	return calloc(n ? n : 1, size ? size : 1);
 }
