@@ -39,7 +39,7 @@ def wait_port(port, process=None, seconds=20):
     raise TimeoutError(f"nobody listens on port {port}")
 
 
-def wait_for(condition, what, seconds=20):
+def wait_for(condition, what, seconds=60):
     """Until condition() is true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
