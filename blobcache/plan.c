@@ -2,8 +2,6 @@
 /* Which groups share a range; see plan.h. */
 #include "blobcache/plan.h"
 
-#include <limits.h>
-
 #include "runtime/base/util.h"
 
 const struct bc_plan_limits bc_plan_network = {.max_gap = 64u << 10,
@@ -27,6 +25,7 @@ const struct bc_plan_limits bc_plan_bulk = {.max_gap = 128u << 10,
 #define CROWD 4u
 #define NEAR_WINDOWS 4u
 #define MANY_NEAR 3u
+#define CHEAP_PART 8u /* of what comes while a request waits */
 
 /* Of this lot. */
 static uint64_t bytes_per_wait(const struct bc_distance *d)
@@ -82,27 +81,35 @@ static unsigned count_near(
 	return n;
 }
 
+/* In bytes of the blob, for who would take around of them. */
+static uint64_t widest_window(const struct bc_plan_line *line, uint64_t around)
+{
+	unsigned others =
+		count_near(line->recent, line->off, around * NEAR_WINDOWS);
+	uint64_t most = line->bytes / CHEAP_PART;
+
+	if (line->waited_for >= CROWD)
+		return line->bytes;
+	if (others > 0)
+		most = max_u64(
+			most, min_u64(line->bytes,
+				      around << (others < MANY_NEAR ? 1 : 2)));
+	return most;
+}
+
 struct bc_plan_limits bc_plan_now(
 	const struct bc_plan_limits *near, const struct bc_plan_line *line)
 {
 	unsigned shift = line->us < FAR_US ? 0 : line->us < VERY_FAR_US ? 1 : 2;
 	struct bc_plan_limits l = *near;
-	unsigned others, most = 0;
+	uint64_t widest;
 
 	l.around <<= shift;
 	l.max_gap <<= shift;
 	l.max_len <<= shift;
-	others = count_near(
-		line->recent, line->off, (uint64_t)l.around * NEAR_WINDOWS);
-	if (line->waited_for >= CROWD)
-		most = UINT_MAX;
-	else if (others > 0)
-		most = others < MANY_NEAR ? 1 : 2;
-	/* doubled, so that windows stay aligned; the last group may hang over
-	 */
-	for (; most > 0 && l.around > 0 &&
-		2 * (uint64_t)l.around <= min_u64(line->bytes, l.max_len / 2);
-		most--)
+	/* doubled, so that windows stay aligned */
+	widest = min_u64(widest_window(line, l.around), l.max_len / 2);
+	while (l.around > 0 && 2 * (uint64_t)l.around <= widest)
 		l.around *= 2;
 	return l;
 }

@@ -68,10 +68,11 @@ struct bc_plan_line {
 };
 /*
  * What to ask for now. The longer a request takes, the more of the neighbours
- * it takes along, up to four times as much. It takes more yet, but not more
- * than comes in the time that another request costs: up to four times where
- * others were asked for close by, and without limit where many readers wait at
- * once, because then the server has all requests that it can work on.
+ * it takes along, up to four times as much. It takes more yet where that is an
+ * eighth of what comes in the time that another request costs, so that nobody
+ * notices; and up to all of it where others were asked for close by, up to four
+ * times as much, or where many readers wait at once, because then the server
+ * has all requests that it can work on.
  */
 struct bc_plan_limits bc_plan_now(
 	const struct bc_plan_limits *near, const struct bc_plan_line *line);

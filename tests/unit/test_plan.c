@@ -339,7 +339,7 @@ static uint32_t around_at(
 static void who_asks_close_to_others_asks_for_more(void **state)
 {
 	const uint32_t around = bc_plan_network.around;
-	const uint64_t at = UINT64_C(1) << 32, fast = UINT64_C(1) << 30;
+	const uint64_t at = UINT64_C(1) << 32, fast = 8 * (uint64_t)around;
 	struct bc_recent r = {0};
 	unsigned i;
 
@@ -359,13 +359,23 @@ static void who_asks_close_to_others_asks_for_more(void **state)
 	assert_int_equal(around_at(&r, at, fast), around);
 }
 
+static void what_costs_next_to_nothing_is_taken_along(void **state)
+{
+	const uint32_t around = bc_plan_network.around;
+
+	assert_int_equal(limits_at(4000, 16 * around - 1, 0).around, around);
+	assert_int_equal(limits_at(4000, 16 * around, 0).around, 2 * around);
+	assert_int_equal(limits_at(4000, UINT64_MAX, 0).around,
+		bc_plan_network.max_len / 2);
+}
+
 static void many_who_wait_ask_for_what_a_request_costs(void **state)
 {
 	const uint32_t around = bc_plan_network.around;
 	const struct bc_recent none = {0};
 
-	assert_int_equal(limits_at(4000, 1u << 30, 3).around, around);
-	assert_int_equal(limits_at(4000, 1u << 30, 4).around,
+	assert_int_equal(limits_at(4000, 8 * around, 3).around, around);
+	assert_int_equal(limits_at(4000, 8 * around, 4).around,
 		bc_plan_network.max_len / 2);
 	assert_int_equal(limits_at(4000, 3 * around, 64).around, 2 * around);
 	assert_int_equal(limits_at(4000, around, 64).around, around);
@@ -387,6 +397,7 @@ int main(void)
 			what_comes_while_one_waits_is_known_after_a_few),
 		cmocka_unit_test(who_is_far_is_asked_for_more),
 		cmocka_unit_test(who_asks_close_to_others_asks_for_more),
+		cmocka_unit_test(what_costs_next_to_nothing_is_taken_along),
 		cmocka_unit_test(many_who_wait_ask_for_what_a_request_costs),
 		cmocka_unit_test(neighbours_and_small_gaps_share_a_range),
 		cmocka_unit_test(a_gap_that_is_too_large_ends_a_range),
