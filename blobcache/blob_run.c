@@ -72,7 +72,7 @@ static void run_land_all(struct blob_run *run, int result)
 					: result);
 }
 
-/* ---- decode and verify, in the job ---- */
+/* ---- the job ---- */
 
 static void work_group(struct blob_run *run, struct run_group *rg)
 {

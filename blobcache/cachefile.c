@@ -28,6 +28,7 @@
 #include "runtime/base/cleanup.h"
 #include "runtime/base/log.h"
 #include "runtime/base/util.h"
+#include "runtime/base/whole.h"
 
 #define LOG_TOPIC "store"
 
@@ -258,7 +259,7 @@ static int allocate(int fd, size_t len)
 	if (errno != EOPNOTSUPP)
 		return -errno;
 	for (off = 0; r == 0 && off < len; off += sizeof(zeros))
-		r = store_write_all(fd, zeros, sizeof(zeros), off);
+		r = whole_pwrite(fd, zeros, sizeof(zeros), off);
 	return r;
 }
 
@@ -276,7 +277,7 @@ static int make_ready(const struct bc_cachefile *c, int dir)
 	if (r < 0)
 		return r;
 	bc_ready_format(header, c->map, c->store->boot_id);
-	return store_write_all(fd, header, sizeof(header), 0);
+	return whole_pwrite(fd, header, sizeof(header), 0);
 }
 
 static int make_data(const struct bc_cachefile *c, int dir)

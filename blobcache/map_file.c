@@ -9,29 +9,13 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "blobcache/guard.h"
 #include "blobcache/map_int.h"
 #include "blobcache/mark.h"
 #include "runtime/base/cleanup.h"
 #include "runtime/base/mem.h"
-
-static int read_all(int fd, uint8_t *p, size_t len)
-{
-	size_t at = 0;
-	ssize_t n;
-
-	while (at < len) {
-		n = pread(fd, p + at, len - at, (off_t)at);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		at += (size_t)n;
-	}
-	return 0;
-}
+#include "runtime/base/whole.h"
 
 static int open_copy(int fd, size_t len, struct bc_map *ret)
 {
@@ -40,7 +24,7 @@ static int open_copy(int fd, size_t len, struct bc_map *ret)
 
 	if (!p)
 		return -ENOMEM;
-	r = read_all(fd, p, len);
+	r = whole_pread(fd, p, len, 0);
 	if (r < 0) {
 		mem_free(p);
 		return r;

@@ -15,6 +15,7 @@
 #include "blobcache/store_int.h"
 #include "runtime/base/cleanup.h"
 #include "runtime/base/crc32c.h"
+#include "runtime/base/whole.h"
 
 #define MARK_MAGIC "SLUICEOK"
 #define MARK_VERSION 1
@@ -102,7 +103,7 @@ bool bc_mark_is_there(struct bc_store *s, const char *rel,
 		return false;
 	fd = openat(
 		s->dirfd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0 || pread(fd, &got, sizeof(got), 0) != sizeof(got))
+	if (fd < 0 || whole_pread(fd, &got, sizeof(got), 0) < 0)
 		return false;
 	fill(s, &l->st, d, &want);
 	if (memcmp(&got, &want, offsetof(struct mark, note)) != 0 ||
@@ -141,7 +142,7 @@ void bc_mark_put(struct bc_store *s, const char *rel, int fd,
 	m.crc = sum_of(&m);
 	if (store_tmp_create(s, tmp, &out) < 0)
 		return;
-	if (store_write_all(out, &m, sizeof(m), 0) < 0 ||
+	if (whole_pwrite(out, &m, sizeof(m), 0) < 0 ||
 		renameat(s->dirfd, tmp, s->dirfd, name) < 0)
 		(void)unlinkat(s->dirfd, tmp, 0); /* else the next sweep */
 	(void)close(out); /* lost: then there is no mark */

@@ -14,6 +14,7 @@
 #include "blobcache/evict.h"
 #include "blobcache/store_int.h"
 #include "runtime/base/log.h"
+#include "runtime/base/whole.h"
 
 #define LOG_TOPIC "cache"
 #define PREFIX "part-"
@@ -82,7 +83,7 @@ void bc_part_add(struct bc_part *p, const void *data, size_t n)
 	if (!p->store)
 		return;
 	if (!store_has_no_room(p->store))
-		r = store_write_all(p->fd, data, n, p->len);
+		r = whole_pwrite(p->fd, data, n, p->len);
 	if (r == 0) {
 		p->len += n;
 		bc_store_note(p->store, n);
@@ -96,20 +97,7 @@ void bc_part_add(struct bc_part *p, const void *data, size_t n)
 
 int bc_part_read(const struct bc_part *p, void *to, size_t n, uint64_t off)
 {
-	uint8_t *at = to;
-	ssize_t got;
-
-	while (n > 0) {
-		got = pread(p->fd, at, n, (off_t)off);
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0)
-			return -EIO;
-		at += got;
-		off += (uint64_t)got;
-		n -= (size_t)got;
-	}
-	return 0;
+	return whole_pread(p->fd, to, n, off);
 }
 
 void bc_part_keep(struct bc_part *p)

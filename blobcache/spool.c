@@ -10,6 +10,7 @@
 #include "blobcache/evict.h"
 #include "blobcache/store.h"
 #include "blobcache/store_int.h"
+#include "runtime/base/whole.h"
 
 bool store_has_no_room(struct bc_store *s)
 {
@@ -38,7 +39,7 @@ int bc_spool_write(struct bc_spool *sp, const void *p, size_t n, uint64_t off)
 
 	if (store_has_no_room(sp->store))
 		return -ENOSPC;
-	r = store_write_all(sp->fd, p, n, off);
+	r = whole_pwrite(sp->fd, p, n, off);
 	if (r == 0)
 		bc_store_note(sp->store, n);
 	return r;

@@ -24,6 +24,7 @@
 #include "runtime/base/cleanup.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/util.h"
+#include "runtime/base/whole.h"
 
 #define STORE_FULL_CHECK_MS 1000       /* how old an answer may be */
 #define STORE_FLIGHT_BYTES (24u << 20) /* memory of all that is on its way */
@@ -337,24 +338,6 @@ int store_make_parents(int dirfd, const char *rel)
 	return 0;
 }
 
-int store_write_all(int fd, const void *p, size_t n, uint64_t off)
-{
-	const uint8_t *at = p;
-	ssize_t w;
-
-	while (n > 0) {
-		w = pwrite(fd, at, n, (off_t)off);
-		if (w < 0 && errno == EINTR)
-			continue;
-		if (w <= 0)
-			return w < 0 ? -errno : -EIO;
-		at += w;
-		off += (uint64_t)w;
-		n -= (size_t)w;
-	}
-	return 0;
-}
-
 int store_tmp_create(const struct bc_store *s, char name[32], int *ret_fd)
 {
 	uint64_t id;
@@ -412,7 +395,7 @@ int store_put(struct bc_store *s, const char *rel, const void *p, size_t n)
 		r = store_tmp_create(s, name, &fd);
 	if (r < 0)
 		return r;
-	r = store_write_all(fd, p, n, 0);
+	r = whole_pwrite(fd, p, n, 0);
 	if (r == 0 && fsync(fd) < 0)
 		r = -errno;
 	if (r == 0 && renameat(s->dirfd, name, s->dirfd, rel) < 0)

@@ -44,8 +44,6 @@ int store_make_parents(int dirfd, const char *rel);
 int store_put(struct bc_store *s, const char *rel, const void *p, size_t n);
 /* Also after room was made where that was due. BLOCKING. */
 bool store_has_no_room(struct bc_store *s);
-/* pwrite everything. 0 or -errno. */
-int store_write_all(int fd, const void *p, size_t n, uint64_t off);
 /*
  * A new file below tmp/, locked so that no sweep takes it: "tmp/<id>". 0 or
  * -errno.

@@ -11,6 +11,7 @@
 #include "blobcache/store_int.h"
 #include "runtime/base/cleanup.h"
 #include "runtime/base/util.h"
+#include "runtime/base/whole.h"
 
 #define PIECE (1u << 20) /* bytes read at once */
 #define TRIES 3          /* while something is evicted under us */
@@ -21,14 +22,12 @@ static int hash_chunk(const struct bc_cachefile *c, const struct bc_chunk *k,
 {
 	struct digest_ctx *h = NULL;
 	uint32_t at, n;
-	ssize_t got;
 	int r;
 
 	r = digest_ctx_create(k->algo, &h);
 	for (at = 0; r == 0 && at < k->len; at += n) {
 		n = (uint32_t)min_u64(PIECE, k->len - at);
-		got = pread(c->data.fd, piece, n, (off_t)(k->dev_off + at));
-		if (got != (ssize_t)n)
+		if (whole_pread(c->data.fd, piece, n, k->dev_off + at) < 0)
 			r = -EBADMSG;
 		else
 			r = digest_ctx_update(h, piece, n);

@@ -15,30 +15,14 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "loader/driver.h"
 #include "runtime/base/cleanup.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/whole.h"
 
 #define LOG_TOPIC "driver"
-
-static int write_all(int fd, const uint8_t *p, size_t n)
-{
-	size_t at = 0;
-	ssize_t w;
-
-	while (at < n) {
-		w = pwrite(fd, p + at, n - at, (off_t)at);
-		if (w < 0 && errno == EINTR)
-			continue;
-		if (w <= 0)
-			return w < 0 ? -errno : -EIO;
-		at += (size_t)w;
-	}
-	return 0;
-}
 
 /* The index as a file of the cache directory that has no name. */
 static int make_index_file(
@@ -54,7 +38,7 @@ static int make_index_file(
 		return err_sys(e, -errno,
 			"cannot make a file for the index in '%s'",
 			bc_store_path(o->store));
-	rc = write_all(fd, x->base, x->len);
+	rc = whole_pwrite(fd, x->base, x->len, 0);
 	if (rc == 0 && ld_index_is_lost(x))
 		rc = -EIO;
 	if (rc < 0)
