@@ -192,8 +192,65 @@ static int no_such_tag(
 		r->route.label, reference);
 }
 
-/* Ask for the manifest itself and hash it. */
-static int resolve_by_get(struct bc_registry *r, const char *reference,
+static int check_tag(const char *reference, struct err *e)
+{
+	if (is_plain(reference, MAX_REFERENCE, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_.-"))
+		return 0;
+	return err_set_kind(
+		e, ERR_USAGE, -EINVAL, "'%s' is not a tag", reference);
+}
+
+/* The digest that the answer announces; false: none that we know. */
+static bool announced(const struct bc_call *c, struct digest *ret)
+{
+	return c->t.digest &&
+	       digest_parse(c->t.digest, strlen(c->t.digest), ret) == 0;
+}
+
+/* What came with c, and its type. */
+static int take_body(const struct bc_call *c, const struct buf *body,
+	struct buf *out, char *ret_type, struct err *e)
+{
+	const char *type = c->t.content_type ? c->t.content_type : "";
+	size_t n = strcspn(type, "; \t");
+
+	out->len = 0;
+	if (buf_append(out, body->data, body->len) < 0)
+		return err_set(e, -ENOMEM, "out of memory");
+	(void)snprintf(ret_type, 128, "%.*s", (int)min_u64(n, 127), type);
+	return 0;
+}
+
+/* With the digest that it has. */
+static int take_tagged(struct bc_registry *r, const struct bc_call *c,
+	const struct buf *body, struct buf *out, char *ret_type,
+	struct digest *ret, struct err *e)
+{
+	char text[DIGEST_MAX_TEXT];
+	struct digest d;
+	int rc;
+
+	if (!announced(c, &d))
+		rc = digest_of(DIGEST_SHA256, body->data, body->len, &d);
+	else
+		rc = digest_check(&d, body->data, body->len);
+	if (rc == -EBADMSG)
+		return err_set(e, rc,
+			"the manifest that '%s' sent has not the digest '%s' "
+			"that came with it",
+			r->route.label, digest_text(&d, text));
+	if (rc < 0)
+		return err_set(e, -EIO, "cannot hash the manifest of '%s'",
+			r->route.label);
+	rc = take_body(c, body, out, ret_type, e);
+	if (rc == 0)
+		*ret = d;
+	return rc;
+}
+
+/* From one who is not distrusted, if there is anybody. */
+static int get_tagged(struct bc_registry *r, const char *reference,
+	uint32_t *distrusted, struct buf *out, char *ret_type,
 	struct digest *ret, struct err *e)
 {
 	struct bc_call c;
@@ -201,16 +258,46 @@ static int resolve_by_get(struct bc_registry *r, const char *reference,
 	int rc;
 
 	buf_init(&body, MAX_MANIFEST);
-	rc = run_manifest(r, "GET", reference, 0, &body, &c);
-	if (rc == -ENOENT)
+	rc = run_manifest(r, "GET", reference, *distrusted, &body, &c);
+	*distrusted |= 1u << c.at;
+	if (rc == 0)
+		rc = take_tagged(r, &c, &body, out, ret_type, ret, e);
+	else if (rc == -ENOENT)
 		rc = no_such_tag(r, reference, e);
-	else if (rc < 0)
+	else
 		rc = pass_on(&c, e);
-	else if (digest_of(DIGEST_SHA256, body.data, body.len, ret) < 0)
-		rc = err_set(e, -EIO, "cannot hash the manifest of '%s'",
-			r->route.label);
 	bc_call_fini(&c);
 	buf_fini(&body);
+	return rc;
+}
+
+int bc_registry_tagged(struct bc_registry *r, const char *reference,
+	struct buf *out, char *ret_type, struct digest *ret, struct err *e)
+{
+	uint32_t distrusted = 0;
+	int rc = check_tag(reference, e);
+
+	if (rc < 0)
+		return rc;
+	rc = -EBADMSG;
+	/* Who lies is not asked first the next time. */
+	for (unsigned i = 0; rc == -EBADMSG && i < r->route.count; i++)
+		rc = get_tagged(
+			r, reference, &distrusted, out, ret_type, ret, e);
+	return rc;
+}
+
+/* Ask for the manifest itself and hash it. */
+static int resolve_by_get(struct bc_registry *r, const char *reference,
+	struct digest *ret, struct err *e)
+{
+	struct buf out;
+	char type[128];
+	int rc;
+
+	buf_init(&out, MAX_MANIFEST);
+	rc = bc_registry_tagged(r, reference, &out, type, ret, e);
+	buf_fini(&out);
 	return rc;
 }
 
@@ -221,13 +308,11 @@ int bc_registry_resolve(struct bc_registry *r, const char *reference,
 	bool is_known;
 	int rc;
 
-	if (!is_plain(
-		    reference, MAX_REFERENCE, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_.-"))
-		return err_set_kind(
-			e, ERR_USAGE, -EINVAL, "'%s' is not a tag", reference);
+	rc = check_tag(reference, e);
+	if (rc < 0)
+		return rc;
 	rc = run_manifest(r, "HEAD", reference, 0, NULL, &c);
-	is_known = rc == 0 && c.t.digest &&
-	           digest_parse(c.t.digest, strlen(c.t.digest), ret) == 0;
+	is_known = rc == 0 && announced(&c, ret);
 	if (rc == -ENOENT)
 		rc = no_such_tag(r, reference, e);
 	else if (rc < 0 && rc != -EPROTO)
@@ -243,20 +328,14 @@ static int take_manifest(struct bc_registry *r, const struct digest *d,
 	const struct bc_call *c, const struct buf *body, struct buf *out,
 	char *ret_type, struct err *e)
 {
-	const char *type = c->t.content_type ? c->t.content_type : "";
 	char text[DIGEST_MAX_TEXT];
-	size_t n = strcspn(type, "; \t");
 	int rc = digest_check(d, body->data, body->len);
 
 	if (rc < 0)
 		return err_set(e, rc,
 			"the manifest that '%s' sent has not the digest '%s'",
 			r->route.label, digest_text(d, text));
-	out->len = 0;
-	if (buf_append(out, body->data, body->len) < 0)
-		return err_set(e, -ENOMEM, "out of memory");
-	(void)snprintf(ret_type, 128, "%.*s", (int)min_u64(n, 127), type);
-	return 0;
+	return take_body(c, body, out, ret_type, e);
 }
 
 /* From one who is not distrusted, if there is anybody. */

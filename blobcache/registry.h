@@ -49,6 +49,13 @@ void bc_registry_close(struct bc_registry *r);
 int bc_registry_resolve(struct bc_registry *r, const char *reference,
 	struct digest *ret, struct err *e);
 /*
+ * The manifest that the reference (tag) names now, by one GET, its digest and,
+ * as below, its type. Errors as those of bc_registry_resolve; -EBADMSG: it has
+ * not the digest that was announced with it. At most 8 MiB. BLOCKING.
+ */
+int bc_registry_tagged(struct bc_registry *r, const char *reference,
+	struct buf *out, char *ret_type, struct digest *ret, struct err *e);
+/*
  * The manifest with this digest, verified, and its media type (Content-Type;
  * ret_type holds 128 bytes). At most 8 MiB. BLOCKING.
  */

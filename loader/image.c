@@ -23,7 +23,6 @@
 #include "runtime/base/util.h"
 
 #define LOG_TOPIC "image"
-#define MAX_INDEX_DEPTH 4 /* indexes that name indexes */
 
 static int out_of_memory(struct err *e)
 {
@@ -67,176 +66,6 @@ static void set_platform(struct image_job *j)
 		}
 	}
 	(void)snprintf(j->platform, sizeof(j->platform), "linux/%.60s", arch);
-}
-
-/* ---- reference -> digest ---- */
-
-static int ref_rel(const struct ld_ref *r, char ret[IMAGE_REL_LEN])
-{
-	int n;
-
-	/* no repository has a ':', so no tag is in a directory's way */
-	n = snprintf(ret, IMAGE_REL_LEN, "refs/%s/%s:%s", r->host,
-		r->repository, r->tag);
-	return n < 0 || n >= IMAGE_REL_LEN ? -E2BIG : 0;
-}
-
-/* The digest seen last time; algo NONE if there was none. */
-static struct digest last_seen(struct image_job *j)
-{
-	struct digest d = {0};
-	char rel[IMAGE_REL_LEN];
-	struct buf b;
-	size_t n;
-
-	buf_init(&b, DIGEST_MAX_TEXT + 1);
-	if (ref_rel(&j->ref, rel) == 0 &&
-		bc_store_get(j->store, rel, &b, NULL) == 0) {
-		n = b.len;
-		if (n > 0 && b.data[n - 1] == '\n')
-			n--;
-		if (digest_parse((char *)b.data, n, &d) < 0)
-			d = (struct digest){0};
-	}
-	buf_fini(&b);
-	return d;
-}
-
-/*
- * Once its manifest is here: what a server that fails in between has announced
- * is no use to anybody when it is gone.
- */
-static void remember(struct image_job *j, const struct digest *d)
-{
-	char rel[IMAGE_REL_LEN], text[DIGEST_MAX_TEXT + 1];
-	size_t n;
-
-	n = strlen(digest_text(d, text));
-	text[n++] = '\n';
-	/* lost: then a dead server is an error and not a warning */
-	if (ref_rel(&j->ref, rel) == 0)
-		(void)bc_store_put(j->store, rel, text, n, NULL);
-}
-
-/* The digest that the name stands for now. */
-static int find_digest(struct image_job *j, struct digest *ret, struct err *e)
-{
-	struct ld_origin *origin = j->image->origin;
-	struct digest last = {0}, now;
-	struct err why = {0};
-	int err;
-
-	if (j->ref.digest.algo != DIGEST_NONE) {
-		*ret = j->ref.digest;
-		return 0;
-	}
-	if (origin->is_local)
-		return origin->ops->resolve(origin, "", ret, e);
-	last = last_seen(j);
-	err = origin->ops->resolve(origin, "", &now, &why);
-	if (err == 0) {
-		j->is_moved = !digest_is_equal(&last, &now);
-		*ret = now;
-		return 0;
-	}
-	if (err != -EHOSTUNREACH || last.algo == DIGEST_NONE) {
-		if (e)
-			*e = why;
-		return err;
-	}
-	log_warn("%s, using what '%s' was last time", why.text,
-		j->ref.canonical);
-	*ret = last;
-	return 0;
-}
-
-/* ---- digest -> manifest ---- */
-
-/* From the cache or the origin. *ret_type is what a server said, if one did. */
-static int get_manifest(struct image_job *j, const struct digest *d,
-	struct buf *b, char *ret_type, bool *ret_is_new, struct err *e)
-{
-	struct ld_origin *origin = j->image->origin;
-	char rel[IMAGE_REL_LEN];
-
-	ret_type[0] = '\0';
-	*ret_is_new = false;
-	image_rel(d, "manifest", rel);
-	if (bc_store_get(j->store, rel, b, NULL) == 0 &&
-		digest_check(d, b->data, b->len) == 0)
-		return 0;
-	b->len = 0;
-	*ret_is_new = true;
-	return origin->ops->manifest(origin, d, b, ret_type, e);
-}
-
-static void keep(struct image_job *j, const struct digest *d, const char *name,
-	const struct buf *b)
-{
-	char rel[IMAGE_REL_LEN];
-
-	image_rel(d, name, rel);
-	/* lost: it is fetched again */
-	(void)bc_store_put(j->store, rel, b->data, b->len, NULL);
-}
-
-/* Follow indexes down to this platform's manifest. */
-static int find_manifest(struct image_job *j, struct digest d, struct err *e)
-{
-	char type[LD_MEDIA_TYPE_LEN];
-	struct digest next;
-	struct buf b;
-	bool is_new;
-	int depth, ret = 1;
-
-	for (depth = 0; ret == 1 && depth <= MAX_INDEX_DEPTH; depth++) {
-		buf_init(&b, LD_MAX_MANIFEST_BYTES);
-		ret = get_manifest(j, &d, &b, type, &is_new, e);
-		if (ret == 0)
-			ret = ld_manifest_is_index((char *)b.data, b.len, type,
-				j->platform, &next, e);
-		if (ret == 0)
-			ret = ld_manifest_parse(
-				(char *)b.data, b.len, type, &j->manifest, e);
-		else if (ret == 1 && is_new)
-			keep(j, &d, "manifest", &b);
-		if (ret == 0 && is_new)
-			keep(j, &d, "manifest", &b);
-		buf_fini(&b);
-		if (ret == 0)
-			j->image->digest = d;
-		if (ret == 1)
-			d = next;
-	}
-	if (ret == 1)
-		return err_set(e, -EPROTO,
-			"image indexes name each other more than %d deep",
-			MAX_INDEX_DEPTH);
-	return ret;
-}
-
-static int apply_config(struct image_job *j, struct err *e)
-{
-	struct ld_origin *origin = j->image->origin;
-	struct ld_manifest *m = &j->manifest;
-	char rel[IMAGE_REL_LEN];
-	struct buf b;
-	int ret = 0;
-
-	buf_init(&b, LD_MAX_MANIFEST_BYTES);
-	image_rel(&j->image->digest, "config", rel);
-	if (bc_store_get(j->store, rel, &b, NULL) < 0 ||
-		digest_check(&m->config, b.data, b.len) < 0) {
-		b.len = 0;
-		ret = origin->ops->blob(
-			origin, &m->config, m->config_size, &b, e);
-		if (ret == 0)
-			keep(j, &j->image->digest, "config", &b);
-	}
-	if (ret == 0)
-		ret = ld_manifest_apply_config(m, (char *)b.data, b.len, e);
-	buf_fini(&b);
-	return ret;
 }
 
 /* ---- manifest -> image ---- */
@@ -320,7 +149,7 @@ static int build(struct image_job *j, struct bc_map **ret_maps, struct err *e)
 	struct buf index;
 	int ret;
 
-	ret = apply_config(j, e);
+	ret = image_config_begin(j, e);
 	if (ret == 0 && image_nydus_bootstrap(j))
 		return image_nydus_build(j, ret_maps, e);
 	if (ret == 0)
@@ -442,16 +271,11 @@ static bool must_read_again(struct image_job *j, const struct bc_map *maps)
 static int prepare_oci(struct image_job *j, struct err *e)
 {
 	struct bc_map *maps;
-	struct digest d;
 	int ret;
 
-	ret = find_digest(j, &d, e);
-	if (ret == 0)
-		ret = find_manifest(j, d, e);
+	ret = image_find_manifest(j, e);
 	if (ret < 0)
 		return ret;
-	if (j->is_moved)
-		remember(j, &d);
 	ret = image_record_load(j, &maps);
 	if (ret == 0 && must_read_again(j, maps)) {
 		image_maps_fini(maps, j->image->blob_count);
@@ -470,14 +294,9 @@ static int prepare_oci(struct image_job *j, struct err *e)
 static int inspect_oci(struct image_job *j, struct err *e)
 {
 	struct image_layers layers;
-	struct digest d;
 	int ret;
 
-	ret = find_digest(j, &d, e);
-	if (ret == 0)
-		ret = find_manifest(j, d, e);
-	if (ret == 0 && j->is_moved)
-		remember(j, &d);
+	ret = image_find_manifest(j, e);
 	if (ret == 0 && image_nydus_bootstrap(j))
 		return image_nydus_inspect(j, e);
 	if (ret == 0)
@@ -500,8 +319,10 @@ static bool is_bundle(const struct image_job *j)
 static int finish(
 	struct image_job *j, int ret, struct ld_image *out, struct err *e)
 {
+	image_config_fini(&j->config);
 	ld_manifest_fini(&j->manifest);
 	ld_manifest_fini(&j->tocs);
+	buf_fini(&j->tagged);
 	(void)pthread_mutex_destroy(&j->toc_lock);
 	if (ret < 0) {
 		ld_image_fini(j->image);
@@ -523,6 +344,10 @@ static int run_job(struct image_job j, image_work_fn *bundle,
 	j.image = &image;
 	if (pthread_mutex_init(&j.toc_lock, NULL) != 0)
 		return out_of_memory(e);
+	if (image_config_init(&j.config) < 0) {
+		(void)pthread_mutex_destroy(&j.toc_lock); /* nobody holds it */
+		return out_of_memory(e);
+	}
 	err = start(&j, e);
 	if (err == 0)
 		err = is_bundle(&j) ? bundle(&j, e) : oci(&j, e);

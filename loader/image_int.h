@@ -23,6 +23,17 @@
 #define IMAGE_MAX_RECORD (16u << 20)
 #define IMAGE_REL_LEN LD_IMAGE_REL_LEN
 
+/* The image's config on its way (image_config.c). */
+struct image_config {
+	pthread_t thread;
+	bool has_thread;
+	pthread_mutex_t lock; /* guards the rest */
+	pthread_cond_t over;
+	bool is_over; /* or was never begun */
+	int result;
+	struct err err;
+};
+
 /* One preparation, from name to image. */
 struct image_job {
 	const struct ld_image_options *o; /* borrowed, as the next three */
@@ -32,11 +43,38 @@ struct image_job {
 	struct ld_ref ref;
 	char platform[100];
 	bool is_moved; /* the tag names another digest than last time */
+	/* What came with the tag; empty: nothing, or it was taken. */
+	struct buf tagged; /* owned */
+	struct digest tagged_digest;
+	char tagged_type[LD_MEDIA_TYPE_LEN];
+	struct image_config config;
 	struct ld_manifest manifest; /* owned; empty for bundles */
 	struct ld_image *image;      /* being filled */
 	pthread_mutex_t toc_lock;    /* guards tocs */
 	struct ld_manifest tocs; /* owned; of the TOC image; empty: not read */
 };
+
+/* ---- the name (image_name.c) ---- */
+
+/*
+ * The manifest of this platform that the reference leads to, and its digest;
+ * what a tag named is remembered. BLOCKING.
+ */
+int image_find_manifest(struct image_job *j, struct err *e);
+
+/* ---- the config (image_config.c) ---- */
+
+/* For a zeroed c: nothing is begun, nobody waits. -errno. */
+int image_config_init(struct image_config *c);
+/*
+ * Apply the config to the job's manifest, now or once it has come: until
+ * image_config_wait nobody else looks at DiffIDs. BLOCKING.
+ */
+int image_config_begin(struct image_job *j, struct err *e);
+/* 0: it was applied, or never begun. ANY_THREAD, BLOCKING. */
+int image_config_wait(struct image_job *j, struct err *e);
+/* Waits for the thread. BLOCKING. */
+void image_config_fini(struct image_config *c);
 
 /* A layer blob that was loaded: its index, its map. */
 struct image_layer {

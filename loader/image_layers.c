@@ -319,14 +319,19 @@ static int read_from_source(
 
 static int load_one(const struct crew *c, struct image_layer *l, struct err *e)
 {
+	enum ld_format f;
 	const char *why;
 	bool is_lazy;
-	int ret;
+	int ret = 0;
 
+	f = ld_layer_recognise(l->desc, &is_lazy, &why);
+	if (ld_layer_is_plain(f))
+		ret = image_config_wait(c->job, e); /* its DiffID */
+	if (ret < 0)
+		return ret;
 	ret = load_from_cache(c->job, l, e);
 	if (ret != -ENOENT)
 		return ret;
-	(void)ld_layer_recognise(l->desc, &is_lazy, &why);
 	l->is_absent = c->only_lazy && !is_lazy;
 	return l->is_absent ? 0 : read_from_source(c->job, l, e);
 }
@@ -377,6 +382,7 @@ static int load_all(struct image_job *j, struct image_layers *l, bool only_lazy,
 	};
 	pthread_t threads[MAX_THREADS];
 	size_t i, n = 0, size = crew_size();
+	int ret;
 
 	if (pthread_mutex_init(&c.lock, NULL) != 0)
 		return out_of_memory(e);
@@ -388,8 +394,10 @@ static int load_all(struct image_job *j, struct image_layers *l, bool only_lazy,
 	for (i = 0; i < n; i++)
 		(void)pthread_join(threads[i], NULL);
 	(void)pthread_mutex_destroy(&c.lock);
-	if (!atomic_load(&c.failed))
-		return 0;
+	/* the config's failure goes before those of layers */
+	ret = image_config_wait(j, e);
+	if (ret < 0 || !atomic_load(&c.failed))
+		return ret;
 	if (e)
 		*e = c.err;
 	return c.err.code;
@@ -435,6 +443,8 @@ int image_layers_load(struct image_job *j, bool only_lazy,
 	}
 	if (l.count > 0)
 		err = load_all(j, &l, only_lazy, e);
+	else
+		err = image_config_wait(j, e);
 	if (err < 0) {
 		image_layers_fini(&l);
 		return err;

@@ -287,9 +287,13 @@ int image_nydus_build(
 	struct image_job *j, struct bc_map **ret_maps, struct err *e)
 {
 	struct ld_rafs r = {0};
-	int err;
+	int err, config;
 
 	err = read_image(j, &r, e);
+	/* of two failures the config's is told */
+	config = image_config_wait(j, e);
+	if (config < 0)
+		err = config;
 	if (err == 0)
 		err = take(j, &r, ret_maps, e);
 	ld_rafs_fini(&r);

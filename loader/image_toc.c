@@ -13,17 +13,20 @@
 #define SUFFIX "-esgztoc"
 #define MAX_INDEX_DEPTH 4
 
-static int read_manifest(struct image_job *j, struct digest d, struct err *e)
+static int read_manifest(struct image_job *j, struct err *e)
 {
 	struct ld_origin *origin = j->image->origin;
 	char type[LD_MEDIA_TYPE_LEN];
-	struct digest next;
+	struct digest d, next;
 	struct buf b;
 	int depth, err = 1;
 
 	for (depth = 0; err == 1 && depth <= MAX_INDEX_DEPTH; depth++) {
 		buf_init(&b, LD_MAX_MANIFEST_BYTES);
-		err = origin->ops->manifest(origin, &d, &b, type, e);
+		err = depth == 0
+		              ? origin->ops->tagged(
+					origin, SUFFIX, &b, type, &d, e)
+		              : origin->ops->manifest(origin, &d, &b, type, e);
 		if (err == 0)
 			err = ld_manifest_is_index((char *)b.data, b.len, type,
 				j->platform, &next, e);
@@ -44,8 +47,6 @@ static int read_manifest(struct image_job *j, struct digest d, struct err *e)
 /* toc_lock is held. */
 static int read_tocs(struct image_job *j, struct err *e)
 {
-	struct ld_origin *origin = j->image->origin;
-	struct digest d;
 	int err;
 
 	if (j->tocs.layer_count > 0)
@@ -55,9 +56,7 @@ static int read_tocs(struct image_job *j, struct err *e)
 			"its TOC is in another image, which is found by a tag, "
 			"and '%s' has none, name the image by its tag",
 			j->ref.canonical);
-	err = origin->ops->resolve(origin, SUFFIX, &d, e);
-	if (err == 0)
-		err = read_manifest(j, d, e);
+	err = read_manifest(j, e);
 	if (err < 0)
 		(void)err_wrap(e,
 			"its TOC is in the image with the tag "

@@ -21,13 +21,18 @@ static struct from_registry *of(struct ld_origin *o)
 	return container_of(o, struct from_registry, origin);
 }
 
-static int resolve(struct ld_origin *o, const char *suffix, struct digest *ret,
-	struct err *e)
+static int resolve(struct ld_origin *o, struct digest *ret, struct err *e)
+{
+	return bc_registry_resolve(of(o)->registry, of(o)->reference, ret, e);
+}
+
+static int tagged(struct ld_origin *o, const char *suffix, struct buf *out,
+	char ret_type[LD_MEDIA_TYPE_LEN], struct digest *ret, struct err *e)
 {
 	char tag[2 * LD_TAG_LEN];
 
 	(void)snprintf(tag, sizeof(tag), "%s%s", of(o)->reference, suffix);
-	return bc_registry_resolve(of(o)->registry, tag, ret, e);
+	return bc_registry_tagged(of(o)->registry, tag, out, ret_type, ret, e);
 }
 
 static int manifest(struct ld_origin *o, const struct digest *d,
@@ -56,6 +61,7 @@ static void destroy(struct ld_origin *o)
 
 static const struct ld_origin_ops registry_ops = {
 	.resolve = resolve,
+	.tagged = tagged,
 	.manifest = manifest,
 	.blob = blob,
 	.source = source,

@@ -23,12 +23,18 @@ struct ld_origin;
 /* All BLOCKING. Kinds of error as in the design's exit codes. */
 struct ld_origin_ops {
 	/*
-	 * The digest that the reference has now, or that its tag with suffix
-	 * behind it has ("": the reference itself, which may have no tag).
-	 * ERR_FAILED with -EHOSTUNREACH when nobody could be asked.
+	 * The digest that the reference has now. ERR_FAILED with -EHOSTUNREACH
+	 * when nobody could be asked.
 	 */
-	int (*resolve)(struct ld_origin *o, const char *suffix,
-		struct digest *ret, struct err *e);
+	int (*resolve)(struct ld_origin *o, struct digest *ret, struct err *e);
+	/*
+	 * As resolve, with what has that digest: the reference's manifest or
+	 * index, or that of its tag with suffix behind it ("": the reference
+	 * itself, which may have no tag).
+	 */
+	int (*tagged)(struct ld_origin *o, const char *suffix, struct buf *out,
+		char ret_type[LD_MEDIA_TYPE_LEN], struct digest *ret,
+		struct err *e);
 	/* A manifest or an index, verified; its type, "" if it is not said. */
 	int (*manifest)(struct ld_origin *o, const struct digest *d,
 		struct buf *out, char ret_type[LD_MEDIA_TYPE_LEN],

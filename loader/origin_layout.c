@@ -101,7 +101,7 @@ static int choose(struct from_layout *l, const char *wanted, const json_t *root,
 	return 0;
 }
 
-static int resolve(struct ld_origin *o, const char *suffix, struct digest *ret,
+static int find(struct ld_origin *o, const char *suffix, struct digest *ret,
 	struct err *e)
 {
 	struct from_layout *l = of(o);
@@ -129,6 +129,11 @@ static int resolve(struct ld_origin *o, const char *suffix, struct digest *ret,
 	err = choose(l, tag, root, ret, e);
 	json_decref(root);
 	return err;
+}
+
+static int resolve(struct ld_origin *o, struct digest *ret, struct err *e)
+{
+	return find(o, "", ret, e);
 }
 
 /* ---- blobs ---- */
@@ -167,6 +172,14 @@ static int manifest(struct ld_origin *o, const struct digest *d,
 {
 	ret_type[0] = '\0';
 	return read_blob(of(o), d, ERR_NOT_FOUND, out, e);
+}
+
+static int tagged(struct ld_origin *o, const char *suffix, struct buf *out,
+	char ret_type[LD_MEDIA_TYPE_LEN], struct digest *ret, struct err *e)
+{
+	int err = find(o, suffix, ret, e);
+
+	return err < 0 ? err : manifest(o, ret, out, ret_type, e);
 }
 
 static int blob(struct ld_origin *o, const struct digest *d, uint64_t size,
@@ -208,6 +221,7 @@ static void destroy(struct ld_origin *o)
 
 static const struct ld_origin_ops layout_ops = {
 	.resolve = resolve,
+	.tagged = tagged,
 	.manifest = manifest,
 	.blob = blob,
 	.source = source,

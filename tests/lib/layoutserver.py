@@ -28,6 +28,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer_path(self, has_body):
         self.server.asked.append((self.path, self.headers.get("Authorization")))
+        self.server.methods.append(self.command)
         words = self.path.split("/")
         if self.path == "/v2/":
             return self.send(200, b"{}", {}, has_body)
@@ -39,6 +40,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.send(404, b"", {}, has_body)
         headers = {"Content-Type": media_type}
         if not is_blob:
+            if self.server.announce:
+                headers["Docker-Content-Digest"] = self.server.announce(data)
             return self.send(200, data, headers, has_body)
         code = 200
         spec = self.headers.get("Range")
@@ -64,7 +67,9 @@ class Handler(BaseHTTPRequestHandler):
 
 class LayoutServer(ThreadingHTTPServer):
     """Serves while its block lasts. limit: bytes of blobs after which it waits
-    (None: never); sent: those that it has sent; asked: paths and credentials."""
+    (None: never); sent: those that it has sent; asked: paths and credentials;
+    methods: of each, too; announce: from a manifest to the digest that is sent
+    with it (None: none is sent)."""
 
     daemon_threads = True
 
@@ -73,7 +78,8 @@ class LayoutServer(ThreadingHTTPServer):
         self.layout = layout
         self.host = f"127.0.0.1:{self.server_address[1]}"
         self.limit, self.sent = None, 0
-        self.asked = []
+        self.asked, self.methods = [], []
+        self.announce = None
         self.is_closed = False
         self.moved = threading.Condition()
 
