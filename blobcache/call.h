@@ -147,5 +147,7 @@ void bc_call_cancel(struct bc_call *c);
 void bc_call_promote(struct bc_call *c);
 /* Start and wait. done is taken. Returns c->result. BLOCKING. */
 int bc_call_run(struct bc_call *c);
+/* The same with n of them at once; each has its result. BLOCKING. */
+void bc_call_run_all(struct bc_call *c, unsigned n);
 /* Frees what the answer owns. */
 void bc_call_fini(struct bc_call *c);

@@ -92,7 +92,7 @@ void bc_call_promote(struct bc_call *c)
 struct call_wait {
 	pthread_mutex_t lock;
 	pthread_cond_t ended;
-	bool is_ended;
+	unsigned left; /* calls that have not ended */
 };
 
 static void run_ended(struct bc_call *c)
@@ -100,32 +100,54 @@ static void run_ended(struct bc_call *c)
 	struct call_wait *w = c->wait;
 
 	pthread_mutex_lock(&w->lock);
-	w->is_ended = true;
-	pthread_cond_signal(&w->ended);
+	if (--w->left == 0)
+		pthread_cond_signal(&w->ended);
 	pthread_mutex_unlock(&w->lock);
 }
 
-int bc_call_run(struct bc_call *c)
+/* What every call needs; else c has its error. */
+static bool may_start(struct bc_call *c)
 {
-	struct call_wait w = {.is_ended = false};
 	int rc = bc_curl_load(&c->err);
 
-	if (rc < 0)
-		return rc;
-	rc = bc_net_ensure(c->route->net);
-	if (rc < 0)
-		return err_set(&c->err, rc, "cannot start the net thread");
+	if (rc == 0) {
+		rc = bc_net_ensure(c->route->net);
+		if (rc < 0)
+			(void)err_set(
+				&c->err, rc, "cannot start the net thread");
+	}
+	c->result = rc;
+	return rc == 0;
+}
+
+void bc_call_run_all(struct bc_call *c, unsigned n)
+{
+	struct call_wait w = {.left = n};
+	unsigned i;
+
+	for (i = 0; i < n; i++)
+		if (!may_start(&c[i]))
+			w.left--;
 	pthread_mutex_init(&w.lock, NULL);
 	pthread_cond_init(&w.ended, NULL);
-	c->wait = &w;
-	c->done = run_ended;
-	bc_call_start(c);
+	for (i = 0; i < n; i++) {
+		if (c[i].result < 0)
+			continue;
+		c[i].wait = &w;
+		c[i].done = run_ended;
+		bc_call_start(&c[i]);
+	}
 	pthread_mutex_lock(&w.lock);
-	while (!w.is_ended)
+	while (w.left > 0)
 		pthread_cond_wait(&w.ended, &w.lock);
 	pthread_mutex_unlock(&w.lock);
 	pthread_cond_destroy(&w.ended);
 	pthread_mutex_destroy(&w.lock);
+}
+
+int bc_call_run(struct bc_call *c)
+{
+	bc_call_run_all(c, 1);
 	return c->result;
 }
 

@@ -18,7 +18,6 @@
 #include "runtime/base/mem.h"
 
 #define MAX_MANIFEST (8u << 20)
-#define MAX_SMALL_BLOB (64u << 20)
 #define MAX_REPOSITORY 255
 #define MAX_REFERENCE 128
 
@@ -155,12 +154,21 @@ void bc_registry_close(struct bc_registry *r)
 
 /* ---- manifests ---- */
 
+static void note_wait(struct bc_registry *r, uint64_t us)
+{
+	uint64_t least = atomic_load(&r->wait_us);
+
+	if (us > 0 && (least == 0 || us < least))
+		atomic_store(&r->wait_us, us); /* of two one is enough */
+}
+
 /* A manifest call for reference, a tag or a digest. */
 static int run_manifest(struct bc_registry *r, const char *method,
 	const char *reference, uint32_t distrusted, struct buf *body,
 	struct bc_call *c)
 {
 	CLEANUP_FREE char *path = mem_printf("/manifests/%s", reference);
+	int rc;
 
 	*c = (struct bc_call){
 		.route = &r->route,
@@ -175,7 +183,10 @@ static int run_manifest(struct bc_registry *r, const char *method,
 	};
 	if (!path)
 		return err_set(&c->err, -ENOMEM, "out of memory");
-	return bc_call_run(c);
+	rc = bc_call_run(c);
+	if (rc == 0)
+		note_wait(r, c->t.wait_us);
+	return rc;
 }
 
 static int pass_on(const struct bc_call *c, struct err *e)
@@ -372,78 +383,5 @@ int bc_registry_manifest(struct bc_registry *r, const struct digest *d,
 	/* Who lies is not asked first the next time. */
 	for (unsigned i = 0; rc == -EBADMSG && i < r->route.count; i++)
 		rc = get_manifest(r, d, &distrusted, out, ret_type, e);
-	return rc;
-}
-
-/* ---- blobs ---- */
-
-static int take_blob(struct bc_registry *r, const struct digest *d,
-	const struct bc_call *c, const struct buf *out, struct err *e)
-{
-	char text[DIGEST_MAX_TEXT];
-
-	if (c->t.body_len != c->len)
-		return err_set(e, -EPROTO,
-			"blob '%s' of '%s' is shorter than "
-			"its descriptor says",
-			digest_text(d, text), r->route.label);
-	if (digest_check(d, out->data, c->len) < 0)
-		return err_set(e, -EBADMSG,
-			"what '%s' sent for blob '%s' has another digest",
-			r->route.label, digest_text(d, text));
-	return 0;
-}
-
-static int get_blob(struct bc_registry *r, const struct digest *d,
-	uint64_t size, uint32_t *distrusted, struct buf *out, struct err *e)
-{
-	CLEANUP_FREE char *path = NULL;
-	char text[DIGEST_MAX_TEXT];
-	struct bc_call c = {0};
-	int rc;
-
-	(void)digest_text(d, text);
-	if (size > MAX_SMALL_BLOB)
-		return err_set(e, -E2BIG,
-			"blob '%s' is larger than the %u MiB allowed here",
-			text, MAX_SMALL_BLOB >> 20);
-	out->len = 0;
-	path = mem_printf("/blobs/%s", text);
-	if (!path || buf_reserve(out, size + 1) < 0)
-		return err_set(e, -ENOMEM, "out of memory");
-	c = (struct bc_call){
-		.route = &r->route,
-		.method = "GET",
-		.path = path,
-		.distrusted = *distrusted,
-		.buf = out->data,
-		.len = size,
-		.patience_ms =
-			(uint32_t)min_u64(r->offline_ms, BC_COLD_PATIENCE_MS),
-	};
-	rc = bc_call_run(&c);
-	*distrusted |= 1u << c.at;
-	if (rc == 0)
-		rc = take_blob(r, d, &c, out, e);
-	else if (rc == -ENOENT)
-		rc = err_set_kind(e, ERR_NOT_FOUND, rc, "'%s' has no blob '%s'",
-			r->route.label, text);
-	else
-		rc = pass_on(&c, e);
-	if (rc == 0)
-		out->len = size;
-	bc_call_fini(&c);
-	return rc;
-}
-
-int bc_registry_blob(struct bc_registry *r, const struct digest *d,
-	uint64_t size, struct buf *out, struct err *e)
-{
-	uint32_t distrusted = 0;
-	int rc = -EBADMSG;
-
-	for (unsigned i = 0;
-		(rc == -EBADMSG || rc == -EPROTO) && i < r->route.count; i++)
-		rc = get_blob(r, d, size, &distrusted, out, e);
 	return rc;
 }

@@ -8,4 +8,6 @@
 struct bc_registry {
 	struct bc_route route;
 	uint32_t offline_ms;
+	/* Least time until an answer began; 0: not known. */
+	atomic_uint_least64_t wait_us;
 };

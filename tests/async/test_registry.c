@@ -6,6 +6,7 @@
  */
 #include <fcntl.h>
 
+#include "blobcache/registry_int.h"
 #include "runtime/base/log.h"
 #include "tests/lib/registry_client.h"
 
@@ -223,6 +224,96 @@ static void what_a_registry_does_not_have_is_named(void **state)
 	assert_int_equal(
 		resolve(plain.port[0], "dir/app", NULL, "a/b", &e), -EINVAL);
 	buf_fini(&b);
+}
+
+/* The object of the fault server. */
+static void fault_body(struct digest *d, uint64_t *size)
+{
+	uint8_t *body;
+
+	*size = 1u << 20;
+	body = mem_alloc(*size);
+	assert_non_null(body);
+	for (uint64_t i = 0; i < *size; i++)
+		body[i] = (uint8_t)(i % 251);
+	assert_int_equal(digest_of(DIGEST_SHA256, body, *size, d), 0);
+	mem_free(body);
+}
+
+/* As a small blob of a registry that is near (0) or far. */
+static int pull_blob(const char *name, uint64_t wait_us, const struct digest *d,
+	uint64_t size, struct err *e)
+{
+	struct bc_registry *r = open_registry(faults.port[0], name, NULL);
+	struct buf b;
+	int rc;
+
+	buf_init(&b, 0);
+	atomic_store(&r->wait_us, wait_us);
+	forget_log(net, &faults);
+	rc = bc_registry_blob(r, d, size, &b, e);
+	if (rc == 0) {
+		assert_int_equal(b.len, size);
+		assert_int_equal(digest_check(d, b.data, b.len), 0);
+	}
+	buf_fini(&b);
+	bc_registry_close(r);
+	return rc;
+}
+
+static unsigned count_asked(const char *name)
+{
+	char with[100];
+
+	(void)snprintf(with, sizeof(with), "/v2/%s/blobs/", name);
+	return asked(net, &faults, with);
+}
+
+static void a_blob_that_is_far_away_comes_in_parts(void **state)
+{
+	struct err e = {0};
+	struct digest d;
+	uint64_t size;
+
+	fault_body(&d, &size);
+	assert_int_equal(pull_blob("open", 0, &d, size, &e), 0);
+	assert_int_equal(count_asked("open"), 1);
+	assert_int_equal(pull_blob("open", 50000, &d, size, &e), 0);
+	assert_int_equal(count_asked("open"), 6);
+	assert_int_equal(pull_blob("open", 50000, &d, size + 1, &e), -EPROTO);
+	assert_int_equal(pull_blob("open", 50000, &d, size - 1, &e), -EPROTO);
+	assert_int_equal(pull_blob("liar-open", 50000, &d, size, &e), -EBADMSG);
+	assert_int_equal(pull_blob("absent", 50000, &d, size, &e), -ENOENT);
+	assert_int_equal(e.kind, ERR_NOT_FOUND);
+	/* ranges that are ignored cost a request, not the blob */
+	assert_int_equal(pull_blob("whole-open", 50000, &d, size, &e), 0);
+	assert_in_range(count_asked("whole-open"), 2, 7);
+	/* the server is known for it now, for a while */
+	assert_int_equal(pull_blob("whole-open", 50000, &d, size, &e), 0);
+	assert_int_equal(count_asked("whole-open"), 1);
+}
+
+static void a_tag_leads_to_its_manifest_by_one_request(void **state)
+{
+	struct bc_registry *r = open_registry(plain.port[0], "dir/app", NULL);
+	struct digest d, want;
+	struct err e = {0};
+	struct buf b;
+	char type[128];
+
+	buf_init(&b, 0);
+	assert_int_equal(bc_registry_resolve(r, "one", &want, &e), 0);
+	assert_int_equal(bc_registry_tagged(r, "one", &b, type, &d, &e), 0);
+	assert_true(digest_is_equal(&d, &want));
+	assert_int_equal(digest_check(&d, b.data, b.len), 0);
+	assert_string_equal(type, "application/vnd.oci.image.manifest.v1+json");
+	assert_int_equal(
+		bc_registry_tagged(r, "two", &b, type, &d, &e), -ENOENT);
+	assert_non_null(strstr(e.text, "/dir/app' has no tag 'two'"));
+	assert_int_equal(
+		bc_registry_tagged(r, "a/b", &b, type, &d, &e), -EINVAL);
+	buf_fini(&b);
+	bc_registry_close(r);
 }
 
 static void names_that_would_change_the_url_are_refused(void **state)
@@ -546,6 +637,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_open_registry_serves_everything),
 		cmocka_unit_test(what_a_registry_does_not_have_is_named),
+		cmocka_unit_test(a_tag_leads_to_its_manifest_by_one_request),
 		cmocka_unit_test(names_that_would_change_the_url_are_refused),
 		cmocka_unit_test(nobody_there_is_said_so),
 		cmocka_unit_test(refusals_name_the_files_looked_in),
@@ -563,6 +655,8 @@ int main(void)
 		cmocka_unit_test(a_redirect_within_the_registry_keeps_it),
 		cmocka_unit_test(https_on_loopback_goes_before_http),
 		cmocka_unit_test(no_secret_was_logged),
+		/* last: it makes the fault server known for ignoring ranges */
+		cmocka_unit_test(a_blob_that_is_far_away_comes_in_parts),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -36,7 +36,7 @@ that exact path, after which it is served properly:
     /v2/NAME/...          a registry; NAME says who may read: open, basic,
                           bearer, identity; signed-bearer redirects to the
                           store, hop-bearer to itself with "?hop"; liar-open
-                          sends other bytes, absent has nothing, busy is busy
+                          sends other bytes, whole-open ignores ranges, absent has nothing, busy is busy
 
     /token                the token server of bearer and identity
     /_expire/CODE         signed URLs made until now answer with CODE
@@ -268,7 +268,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.simple(404, body=b"{}")
         elif name == "busy":
             return self.simple(503, [("Retry-After", "30")])
-        elif name in ("open", "liar-open"):
+        elif name in ("open", "liar-open", "whole-open"):
             good = True
         else:
             good = auth == "Bearer " + self.token_text()
@@ -276,6 +276,9 @@ class Handler(BaseHTTPRequestHandler):
             return self.challenge(name)
         if name.startswith("signed"):
             return self.do_signed()
+        if name == "whole-open":
+            self.begin(200, SIZE)
+            return self.wfile.write(BODY)
         if name == "liar-open":
             return self.wfile.write(self.begin_range()[::-1])
         if name.startswith("hop") and not self.path.endswith("?hop"):
