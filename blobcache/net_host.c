@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How much each server is asked at once: additive increase, halved when it says
- * that it is too much (429, 503). Prefetch never has more than half of it. A
- * dead server has room for one transfer only, so that it takes nothing from
+ * that it is too much (429, 503). Prefetch never has more than three quarters.
+ * A dead server has room for one transfer only, so that it takes nothing from
  * others.
  */
 #include <errno.h>
@@ -11,6 +11,7 @@
 #include "blobcache/net_int.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/util.h"
 
 /* Answers of one burst count as one complaint. */
 #define HALVE_PAUSE_MS 500
@@ -71,11 +72,13 @@ struct net_host *net_host_get(struct bc_net *n, const char *url)
 
 bool net_host_has_room(const struct net_host *h, enum rt_class cls)
 {
-	unsigned half = h->limit > 1 ? h->limit / 2 : 1;
+	/* at least one, and one is left where there are two */
+	unsigned spared = (unsigned)div_round_up(h->limit, 4);
+	unsigned most = h->limit > 1 ? h->limit - spared : 1;
 
 	if (h->active >= h->limit)
 		return false;
-	return cls == RT_DEMAND || h->active_prefetch < half;
+	return cls == RT_DEMAND || h->active_prefetch < most;
 }
 
 bool net_is_unreached(int result)

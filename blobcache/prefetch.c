@@ -28,13 +28,19 @@
 #define LOG_TOPIC "prefetch"
 
 enum {
-	MAX_WANTS = 8,          /* ranges on their way */
+	MAX_WANTS = 16,         /* ranges on their way */
 	BATCH_GROUPS = 8192,    /* candidates of a batch */
 	MAX_FAILURES = 16,      /* one after the other */
 	BUSY_PAUSE_MS = 100,    /* the channel is full */
 	LOOKS_PER_TURN = 65536, /* groups looked at before others have a turn */
 };
 #define BATCH_BYTES (32u << 20)
+/*
+ * What comes first is waited for soon, piece by piece, and one connection that
+ * is slow should not hold up much of it.
+ */
+#define START_BYTES (32u << 20)
+#define START_RANGE (1u << 20)
 #define MAX_ON_WAY (16u << 20) /* bytes, fetched and decoded */
 
 struct candidate {
@@ -176,14 +182,17 @@ static void plan_blob(struct bc_prefetch *p, uint32_t first, uint32_t count)
 {
 	const struct bc_map *m = bc_blob_map(p->cands[first].blob);
 	uint32_t numbers[BC_WANT_MAX_GROUPS], at = 0, n, i;
+	struct bc_plan_limits limits = bc_plan_bulk;
 	struct bc_range r;
 	struct range *out;
 
+	if (atomic_load(&p->bytes) < START_BYTES)
+		limits.max_len = START_RANGE;
 	for (; at < count; at += r.count) {
 		n = (uint32_t)min_u64(count - at, BC_WANT_MAX_GROUPS);
 		for (i = 0; i < n; i++)
 			numbers[i] = p->cands[first + at + i].group;
-		r = bc_plan_next(m, &bc_plan_bulk, numbers, 0, n);
+		r = bc_plan_next(m, &limits, numbers, 0, n);
 		out = &p->ranges[p->range_count++];
 		*out = (struct range){.first = first + at,
 			.count = r.count,

@@ -77,17 +77,22 @@ static void a_server_that_complained_stays_slow_with_http2(void **state)
 	assert_true(h->limit > 8);
 }
 
-static void prefetch_has_half_of_it(void **state)
+static void prefetch_has_three_quarters_of_it(void **state)
 {
 	struct net_host *h = net_host_get(&net, "http://a/x");
 
-	h->active = h->active_prefetch = 3;
+	h->active = h->active_prefetch = 5;
 	assert_true(net_host_has_room(h, RT_PREFETCH));
-	h->active = h->active_prefetch = 4;
+	h->active = h->active_prefetch = 6;
 	assert_false(net_host_has_room(h, RT_PREFETCH));
 	assert_true(net_host_has_room(h, RT_DEMAND));
 	h->active = 8;
 	assert_false(net_host_has_room(h, RT_DEMAND));
+	/* where there are two, one is left for those who wait */
+	h->limit = 2;
+	h->active = h->active_prefetch = 1;
+	assert_false(net_host_has_room(h, RT_PREFETCH));
+	assert_true(net_host_has_room(h, RT_DEMAND));
 	h->limit = 1;
 	h->active = h->active_prefetch = 0;
 	assert_true(net_host_has_room(h, RT_PREFETCH));
@@ -134,7 +139,7 @@ int main(void)
 			a_server_that_complained_stays_slow_with_http2, setup,
 			teardown),
 		cmocka_unit_test_setup_teardown(
-			prefetch_has_half_of_it, setup, teardown),
+			prefetch_has_three_quarters_of_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			hosts_are_origins_and_bounded_in_number, setup,
 			teardown),
