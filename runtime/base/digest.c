@@ -3,13 +3,20 @@
 #include "runtime/base/digest.h"
 
 #include <errno.h>
-#include <openssl/evp.h>
-#include <openssl/sha.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "runtime/base/blake3.h"
+#include "runtime/base/crypto_lib.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/sha256.h"
 #include "runtime/base/util.h"
+
+/*
+ * What a start hashes, names and a manifest, is done here before libcrypto has
+ * even been read from the disk. More than that is its work.
+ */
+#define WITHOUT_LIBRARY (64u << 10)
 
 static const struct {
 	const char *name;
@@ -105,18 +112,45 @@ static void blake3_of(const void *p, size_t n, uint8_t *out)
 	blake3_final(&b, out);
 }
 
+/* Of all calls together, so that many small ones add up. */
+static bool is_little(size_t n)
+{
+	static atomic_size_t done;
+
+	return n <= WITHOUT_LIBRARY &&
+	       atomic_load_explicit(&done, memory_order_relaxed) <=
+	               WITHOUT_LIBRARY - n &&
+	       atomic_fetch_add_explicit(&done, n, memory_order_relaxed) <=
+	               WITHOUT_LIBRARY - n;
+}
+
+static int by_library(
+	enum digest_algo algo, const void *p, size_t n, uint8_t *out)
+{
+	const struct crypto_lib *lib = crypto_lib();
+
+	if (!lib)
+		return -ELIBACC;
+	return (algo == DIGEST_SHA256 ? lib->SHA256 : lib->SHA512)(p, n, out)
+	               ? 0
+	               : -EIO;
+}
+
 int digest_of(
 	enum digest_algo algo, const void *p, size_t n, struct digest *ret)
 {
 	struct digest d = {.algo = algo};
-	bool ok = true;
+	int r = 0;
 
 	switch (algo) {
 	case DIGEST_SHA256:
-		ok = SHA256(p, n, d.bytes) != NULL;
+		if (is_little(n))
+			sha256_of(p, n, d.bytes);
+		else
+			r = by_library(algo, p, n, d.bytes);
 		break;
 	case DIGEST_SHA512:
-		ok = SHA512(p, n, d.bytes) != NULL;
+		r = by_library(algo, p, n, d.bytes);
 		break;
 	case DIGEST_BLAKE3:
 		blake3_of(p, n, d.bytes);
@@ -125,10 +159,9 @@ int digest_of(
 	default:
 		return -EOPNOTSUPP;
 	}
-	if (!ok)
-		return -EIO;
-	*ret = d;
-	return 0;
+	if (r == 0)
+		*ret = d;
+	return r;
 }
 
 int digest_check(const struct digest *want, const void *p, size_t n)
@@ -144,6 +177,7 @@ int digest_check(const struct digest *want, const void *p, size_t n)
 
 struct digest_ctx {
 	enum digest_algo algo;
+	const struct crypto_lib *lib; /* NULL: not needed */
 	EVP_MD_CTX *md;
 	struct blake3 b3;
 };
@@ -163,11 +197,16 @@ int digest_ctx_create(enum digest_algo algo, struct digest_ctx **ret)
 		*ret = c;
 		return 0;
 	}
-	c->md = EVP_MD_CTX_new();
-	if (!c->md ||
-		EVP_DigestInit_ex(c->md,
-			algo == DIGEST_SHA256 ? EVP_sha256() : EVP_sha512(),
-			NULL) != 1) {
+	c->lib = crypto_lib();
+	if (!c->lib) {
+		digest_ctx_destroy(c);
+		return -ELIBACC;
+	}
+	c->md = c->lib->EVP_MD_CTX_new();
+	if (!c->md || c->lib->EVP_DigestInit_ex(c->md,
+			      algo == DIGEST_SHA256 ? c->lib->EVP_sha256()
+						    : c->lib->EVP_sha512(),
+			      NULL) != 1) {
 		digest_ctx_destroy(c);
 		return -ENOMEM;
 	}
@@ -181,7 +220,7 @@ int digest_ctx_update(struct digest_ctx *c, const void *p, size_t n)
 		blake3_update(&c->b3, p, n);
 		return 0;
 	}
-	return EVP_DigestUpdate(c->md, p, n) == 1 ? 0 : -EIO;
+	return c->lib->EVP_DigestUpdate(c->md, p, n) == 1 ? 0 : -EIO;
 }
 
 int digest_ctx_final(struct digest_ctx *c, struct digest *ret)
@@ -190,7 +229,7 @@ int digest_ctx_final(struct digest_ctx *c, struct digest *ret)
 
 	if (c->algo == DIGEST_BLAKE3)
 		blake3_final(&c->b3, d.bytes);
-	else if (EVP_DigestFinal_ex(c->md, d.bytes, NULL) != 1)
+	else if (c->lib->EVP_DigestFinal_ex(c->md, d.bytes, NULL) != 1)
 		return -EIO;
 	*ret = d;
 	return 0;
@@ -200,6 +239,7 @@ void digest_ctx_destroy(struct digest_ctx *c)
 {
 	if (!c)
 		return;
-	EVP_MD_CTX_free(c->md);
+	if (c->lib)
+		c->lib->EVP_MD_CTX_free(c->md);
 	mem_free(c);
 }

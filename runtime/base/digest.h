@@ -41,7 +41,10 @@ char *digest_text(const struct digest *d, char *out);
 /* The hex part alone; out holds 2 * digest_len + 1 bytes; returns out. */
 char *digest_hex(const struct digest *d, char *out);
 
-/* One-shot. 0, -EOPNOTSUPP (algo) or -EIO (the library failed). ANY_THREAD. */
+/*
+ * One-shot. 0, -EOPNOTSUPP (algo), -ELIBACC (no libcrypto, which is loaded when
+ * it is first needed) or -EIO (it failed). ANY_THREAD.
+ */
 int digest_of(
 	enum digest_algo algo, const void *p, size_t n, struct digest *ret);
 /* 0 if the bytes have the digest, -EBADMSG if not, other codes as digest_of. */

@@ -29,6 +29,22 @@ def test_remount_fetches_nothing(samples, engine, cache, mnt):
     tools.umount(mnt)
 
 
+def test_remount_by_digest_loads_no_library_for_network_or_digests(samples, cache, mnt):
+    image = samples["edge-zstdchunked"]
+    tools.mount(cache, image, mnt)
+    trees.scan(mnt)
+    digest = tools.status(mnt)["digest"]
+    tools.wait_for(lambda: tools.status(mnt)["complete"], "the cache is not filled")
+    tools.umount(mnt)
+    tools.mount(cache, image.rsplit(":", 1)[0] + "@" + digest, mnt, "--driver", "fuse")
+    trees.scan(mnt)
+    with open(f"/proc/{tools.pid_of(mnt)}/maps", encoding="utf-8") as f:
+        maps = f.read()
+    assert "libc.so" in maps
+    assert "libcurl" not in maps and "libcrypto" not in maps
+    tools.umount(mnt)
+
+
 def test_killed_daemon_loses_nothing(samples, cache, mnt):
     tools.mount(cache, samples["edge-zstdchunked"], mnt)
     before = trees.scan(mnt)
