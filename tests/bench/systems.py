@@ -192,16 +192,20 @@ class Sluice(System):
         self.name = f"sluice {driver}" + (f"/{transport}" if driver == "fuse" else "")
         self.image = kind
         self.daemons = []
+        self.digest = None  # mounted by it instead of the tag
         super().__init__(*args)
         if self.place == "local":  # shared by all ways of one image
             self.cache = self.bench.path(f"cache-{kind}-{self.content}")
 
     def start(self):
         self.daemons = None  # asked when it is wanted, which takes time
+        ref = self.bench.ref(self.image, self.content)
+        if self.digest:
+            ref = ref.rsplit(":", 1)[0] + "@" + self.digest
         call(self.bench.sluice, "mount", "-q", "--plain-http", "--cache", self.cache,
              "--driver", self.driver,
              *(["--transport", self.transport] if self.driver == "fuse" else []), *self.more,
-             self.bench.ref(self.image, self.content), self.root, env=self.bench.env)
+             ref, self.root, env=self.bench.env)
 
     def stop(self):
         self.daemons = []
