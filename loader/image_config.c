@@ -8,13 +8,39 @@
  *      +----> on its way --> over, with its result for all who wait
  */
 #include <errno.h>
+#include <string.h>
 
 #include "loader/image_int.h"
-#include "runtime/base/util.h"
+#include "runtime/base/mem.h"
 
 static void config_rel(struct image_job *j, char ret[IMAGE_REL_LEN])
 {
 	image_rel(&j->image->digest, "config", ret);
+}
+
+/*
+ * Layers with a table are being read meanwhile, and need no DiffID: only those
+ * of the others are set, which wait for it.
+ */
+static int apply(struct image_job *j, const struct buf *b, struct err *e)
+{
+	struct ld_manifest m = j->manifest;
+	const char *why;
+	bool is_lazy;
+	size_t i;
+	int ret;
+
+	m.layers = mem_calloc(m.layer_count, sizeof(*m.layers));
+	if (!m.layers)
+		return err_set(e, -ENOMEM, "out of memory");
+	memcpy(m.layers, j->manifest.layers, m.layer_count * sizeof(*m.layers));
+	ret = ld_manifest_apply_config(&m, (char *)b->data, b->len, e);
+	for (i = 0; i < m.layer_count && ret == 0; i++)
+		if (ld_layer_is_plain(
+			    ld_layer_recognise(&m.layers[i], &is_lazy, &why)))
+			j->manifest.layers[i].diff_id = m.layers[i].diff_id;
+	mem_free(m.layers); /* what they own is the manifest's */
+	return ret;
 }
 
 /* True: it was there, and *ret says what came of it. */
@@ -30,7 +56,7 @@ static bool apply_kept(struct image_job *j, int *ret, struct err *e)
 	is_kept = bc_store_get(j->store, rel, &b, NULL) == 0 &&
 	          digest_check(&m->config, b.data, b.len) == 0;
 	if (is_kept)
-		*ret = ld_manifest_apply_config(m, (char *)b.data, b.len, e);
+		*ret = apply(j, &b, e);
 	buf_fini(&b);
 	return is_kept;
 }
@@ -49,7 +75,7 @@ static int fetch(struct image_job *j, struct err *e)
 		config_rel(j, rel);
 		/* lost: it is fetched again */
 		(void)bc_store_put(j->store, rel, b.data, b.len, NULL);
-		ret = ld_manifest_apply_config(m, (char *)b.data, b.len, e);
+		ret = apply(j, &b, e);
 	}
 	buf_fini(&b);
 	return ret;
