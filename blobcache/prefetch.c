@@ -64,7 +64,9 @@ struct want {
 	struct bc_want w;
 	struct bc_prefetch *p;
 	uint64_t bytes; /* on their way */
+	uint64_t len, decoded;
 	bool is_busy;
+	uint32_t groups[BC_WANT_MAX_GROUPS];
 };
 
 struct bc_prefetch {
@@ -246,10 +248,31 @@ static void wait_ms(struct bc_prefetch *p, uint64_t ms)
 	rt_timer_start(p->home, &p->timer, ms);
 }
 
-static void note_result(struct bc_prefetch *p, int result)
+/* It was refused: once more, after all the others. */
+static void want_again(struct want *x)
 {
+	struct bc_prefetch *p = x->p;
+	struct bc_prefetch_item *items;
+	uint32_t i;
+
+	atomic_fetch_sub(&p->decoded, x->decoded);
+	atomic_fetch_sub(&p->bytes, x->len);
+	wait_ms(p, BUSY_PAUSE_MS);
+	items = mem_calloc(x->w.count, sizeof(*items));
+	for (i = 0; items && i < x->w.count; i++)
+		items[i] =
+			(struct bc_prefetch_item){x->w.blob, x->groups[i], 1};
+	if (!items || bc_prefetch_add(p, items, x->w.count) < 0)
+		log_debug("out of memory: a range is not fetched ahead");
+	mem_free(items);
+}
+
+static void note_result(struct want *x, int result)
+{
+	struct bc_prefetch *p = x->p;
+
 	if (result == -EAGAIN)
-		wait_ms(p, BUSY_PAUSE_MS);
+		want_again(x);
 	else if (result == 0)
 		p->failures = 0;
 	else if (result == -ECANCELED)
@@ -266,7 +289,7 @@ static void want_done(struct bc_want *w)
 	x->is_busy = false;
 	p->busy--;
 	p->on_way -= x->bytes;
-	note_result(p, w->result);
+	note_result(x, w->result);
 	look(p);
 }
 
@@ -281,17 +304,19 @@ static struct want *free_want(struct bc_prefetch *p)
 
 static void issue(struct bc_prefetch *p, const struct range *r)
 {
-	uint32_t numbers[BC_WANT_MAX_GROUPS], i;
 	struct want *x = free_want(p);
+	uint32_t i;
 	int result;
 
 	for (i = 0; i < r->count; i++)
-		numbers[i] = p->cands[r->first + i].group;
+		x->groups[i] = p->cands[r->first + i].group;
 	x->w = (struct bc_want){.blob = p->cands[r->first].blob,
-		.groups = numbers,
+		.groups = x->groups,
 		.count = r->count,
 		.done = want_done};
 	x->p = p;
+	x->len = r->len;
+	x->decoded = r->decoded;
 	x->bytes = r->len + r->decoded;
 	x->is_busy = true;
 	p->busy++;
@@ -305,7 +330,7 @@ static void issue(struct bc_prefetch *p, const struct range *r)
 	x->is_busy = false;
 	p->busy--;
 	p->on_way -= x->bytes;
-	note_result(p, result);
+	note_result(x, result);
 }
 
 /* May the next range go now? */

@@ -187,6 +187,37 @@ static void failures_end_it_and_readers_try_themselves(void **state)
 	on_engines(1, broken);
 }
 
+static void refused(struct rt *rt)
+{
+	struct bc_prefetch_stats s;
+	struct fixture f;
+	struct queue q;
+	uint32_t i;
+
+	start(&f, &q, rt);
+	atomic_store(&f.source->hold, true);
+	/* each a range of its own: more than work and backlog take */
+	for (i = 0; i < 8; i++) {
+		queue_add(&q, &f, i, 1);
+		do {
+			sched_yield();
+			bc_prefetch_stats(q.p, &s);
+		} while (s.ranges <= i);
+	}
+	atomic_store(&f.source->hold, false);
+	fake_release(f.source);
+	for (i = 0; i < 8; i++)
+		wait_group(f.b, i);
+	stop(&f, &q);
+}
+
+static void what_a_full_channel_refuses_comes_later(void **state)
+{
+	on_engines_with(
+		(struct rt_options){.workers = 1, .slots = 2, .backlog = 2},
+		refused);
+}
+
 static void ended(struct rt *rt)
 {
 	struct fixture f;
@@ -347,6 +378,7 @@ int main(void)
 			neighbours_share_a_range_in_whatever_order_they_are_wanted),
 		cmocka_unit_test(a_demand_read_joins_and_promotes),
 		cmocka_unit_test(failures_end_it_and_readers_try_themselves),
+		cmocka_unit_test(what_a_full_channel_refuses_comes_later),
 		cmocka_unit_test(it_ends_while_a_server_is_silent),
 		cmocka_unit_test(
 			a_cache_that_is_full_already_ends_it_and_that_is_told),
