@@ -6,14 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/base/cleanup.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 
 #define MAGIC "SLUICREC"
 
 enum {
-	VERSION = 1,
+	VERSION = 2,
 	HEADER_LEN = 64,
 	BLOB_LEN = 104,
 	ENTRY_LEN = 12,
@@ -180,16 +179,23 @@ uint64_t bc_record_groups(const struct bc_record *r)
 
 /* ---- the file ---- */
 
-/* Of all but the sum itself; in one go, which mostly needs no library. */
+/* Of all but the sum itself; blake3, which needs no library to be loaded. */
 static int checksum(const uint8_t *p, size_t len, struct digest *ret)
 {
-	CLEANUP_FREE uint8_t *rest = mem_calloc(1, len - SUM_LEN);
+	struct digest_ctx *c;
+	int err;
 
-	if (!rest)
-		return -ENOMEM;
-	memcpy(rest, p, SUM_OFF);
-	memcpy(rest + SUM_OFF, p + SUM_OFF + SUM_LEN, len - SUM_OFF - SUM_LEN);
-	return digest_of(DIGEST_SHA256, rest, len - SUM_LEN, ret);
+	err = digest_ctx_create(DIGEST_BLAKE3, &c);
+	if (err < 0)
+		return err;
+	err = digest_ctx_update(c, p, SUM_OFF);
+	if (err == 0)
+		err = digest_ctx_update(
+			c, p + SUM_OFF + SUM_LEN, len - SUM_OFF - SUM_LEN);
+	if (err == 0)
+		err = digest_ctx_final(c, ret);
+	digest_ctx_destroy(c);
+	return err;
 }
 
 static size_t file_len(uint64_t blobs, uint64_t entries)

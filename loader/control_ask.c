@@ -60,7 +60,7 @@ int control_name_in(const char *place, const char *dir, const char *suffix,
 	struct digest d;
 	int n;
 
-	n = digest_of(DIGEST_SHA256, dir, strlen(dir), &d);
+	n = digest_of(DIGEST_BLAKE3, dir, strlen(dir), &d);
 	if (n < 0)
 		return n;
 	n = snprintf(ret, CONTROL_PATH_LEN, "%s/%.16s%s", place,

@@ -3,20 +3,12 @@
 #include "runtime/base/digest.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #include "runtime/base/blake3.h"
 #include "runtime/base/crypto_lib.h"
 #include "runtime/base/mem.h"
-#include "runtime/base/sha256.h"
 #include "runtime/base/util.h"
-
-/*
- * What a start hashes, names and a manifest, is done here before libcrypto has
- * even been read from the disk. More than that is its work.
- */
-#define WITHOUT_LIBRARY (64u << 10)
 
 static const struct {
 	const char *name;
@@ -112,18 +104,6 @@ static void blake3_of(const void *p, size_t n, uint8_t *out)
 	blake3_final(&b, out);
 }
 
-/* Of all calls together, so that many small ones add up. */
-static bool is_little(size_t n)
-{
-	static atomic_size_t done;
-
-	return n <= WITHOUT_LIBRARY &&
-	       atomic_load_explicit(&done, memory_order_relaxed) <=
-	               WITHOUT_LIBRARY - n &&
-	       atomic_fetch_add_explicit(&done, n, memory_order_relaxed) <=
-	               WITHOUT_LIBRARY - n;
-}
-
 static int by_library(
 	enum digest_algo algo, const void *p, size_t n, uint8_t *out)
 {
@@ -144,11 +124,6 @@ int digest_of(
 
 	switch (algo) {
 	case DIGEST_SHA256:
-		if (is_little(n))
-			sha256_of(p, n, d.bytes);
-		else
-			r = by_library(algo, p, n, d.bytes);
-		break;
 	case DIGEST_SHA512:
 		r = by_library(algo, p, n, d.bytes);
 		break;

@@ -43,7 +43,7 @@ static void parse(const uint8_t *p, size_t len)
 static int sum(const uint8_t *p, size_t len, struct digest *ret)
 {
 	struct digest_ctx *c;
-	int err = digest_ctx_create(DIGEST_SHA256, &c);
+	int err = digest_ctx_create(DIGEST_BLAKE3, &c);
 
 	if (err < 0)
 		return err;

@@ -14,7 +14,6 @@
 #include "runtime/base/err.h"
 #include "runtime/base/list.h"
 #include "runtime/base/mem.h"
-#include "runtime/base/sha256.h"
 
 static void err_says_kind_and_one_line(void **state)
 {
@@ -227,56 +226,6 @@ static void blake3_gives_the_official_digests(void **state)
 	}
 }
 
-static void assert_sha256(const char *text, const char *hex)
-{
-	struct digest d = {.algo = DIGEST_SHA256};
-	char got[DIGEST_MAX_TEXT];
-
-	sha256_of(text, strlen(text), d.bytes);
-	assert_string_equal(digest_hex(&d, got), hex);
-}
-
-/* The vectors of FIPS 180; every length around the ends of blocks. */
-static void sha256_here_is_that_of_the_library(void **state)
-{
-	static uint8_t in[4096];
-	struct digest here = {.algo = DIGEST_SHA256}, theirs;
-	struct digest_ctx *c;
-	size_t i;
-
-	assert_sha256("abc",
-		"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015"
-		"ad");
-	assert_sha256(
-		"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
-		"248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06"
-		"c1");
-	for (i = 0; i < sizeof(in); i++)
-		in[i] = (uint8_t)(i * 7 % 251);
-	for (i = 0; i <= sizeof(in); i += i < 300 ? 1 : 211) {
-		sha256_of(in, i, here.bytes);
-		assert_int_equal(digest_ctx_create(DIGEST_SHA256, &c), 0);
-		assert_int_equal(digest_ctx_update(c, in, i), 0);
-		assert_int_equal(digest_ctx_final(c, &theirs), 0);
-		digest_ctx_destroy(c);
-		assert_true(digest_is_equal(&here, &theirs));
-	}
-}
-
-static void digests_stay_the_same_when_the_library_takes_over(void **state)
-{
-	static uint8_t in[10000];
-	struct digest first, d;
-	unsigned i;
-
-	assert_int_equal(digest_of(DIGEST_SHA256, in, sizeof(in), &first), 0);
-	for (i = 0; i < 20; i++) {
-		assert_int_equal(
-			digest_of(DIGEST_SHA256, in, sizeof(in), &d), 0);
-		assert_true(digest_is_equal(&first, &d));
-	}
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -290,9 +239,6 @@ int main(void)
 		cmocka_unit_test(list_moves_nodes),
 		cmocka_unit_test(digest_text_round_trips),
 		cmocka_unit_test(blake3_gives_the_official_digests),
-		cmocka_unit_test(sha256_here_is_that_of_the_library),
-		cmocka_unit_test(
-			digests_stay_the_same_when_the_library_takes_over),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
