@@ -23,11 +23,16 @@
 
 #define LD_FS_MAX_READ (1u << 20) /* bytes of one request */
 #define LD_FS_MAX_WRITE 4096      /* the least the kernel takes */
-#define LD_FS_MAX_BACKGROUND 64   /* readahead requests on their way */
-#define LD_FS_CONGESTION 48       /* 3/4 of it */
-#define LD_FS_VALID_S UINT32_MAX  /* seconds; nothing ever changes */
-#define LD_FS_SMALL_REPLY 256     /* what fixed-size replies need */
-#define LD_FS_READ_PARTS 4        /* blob reads at a time per request */
+/*
+ * Requests that nobody waits for one by one, on their way: read-ahead, and all
+ * reads of EROFS. What a silent source keeps waiting must not be all that the
+ * kernel lets through.
+ */
+#define LD_FS_MAX_BACKGROUND 1024
+#define LD_FS_CONGESTION 768     /* 3/4 of it */
+#define LD_FS_VALID_S UINT32_MAX /* seconds; nothing ever changes */
+#define LD_FS_SMALL_REPLY 256    /* what fixed-size replies need */
+#define LD_FS_READ_PARTS 4       /* blob reads at a time per request */
 #define LD_FS_HELD_BUCKETS 64
 #define LD_FS_EARLY_INTERRUPTS 64
 

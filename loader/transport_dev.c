@@ -13,9 +13,11 @@
  *   any --ld_dev_stop--> STOPPING --all ended, poll gone--> STOPPED
  *
  * Memory: at most DEV_MAX_REQS requests per worker are held and their reply
- * buffers have at most DEV_MAX_BYTES; a READ beyond that waits without a
- * buffer, so that an INTERRUPT still comes through; when even requests run out
- * the kernel queues them. The wake-up that a full worker has swallowed is
+ * buffers have at most DEV_MAX_BYTES of addresses, of which only what replies
+ * have filled is memory: many, so that those who wait for a silent source do
+ * not keep the others waiting. A READ beyond that waits without a buffer, so
+ * that an INTERRUPT still comes through; when even requests run out the kernel
+ * queues them. The wake-up that a full worker has swallowed is
  * passed on to the next one.
  *
  * A reply that fails with ENOENT belongs to a request that the kernel has given
@@ -38,7 +40,7 @@
 
 #define DEV_MAX_REQS 1024
 #define DEV_IDLE_REQS 64
-#define DEV_MAX_BYTES (32u << 20)
+#define DEV_MAX_BYTES (256u << 20)
 #define DEV_TURN 64 /* requests in a row before others get their turn */
 #define DEV_RETRY_MS 20
 

@@ -87,19 +87,21 @@ class Server:
 
 class Registry(Server):
     """docker-registry; htpasswd is "user:password" lines made by htpasswd -B,
-    proxy_of the host of a registry that it fetches from."""
+    proxy_of the host of a registry that it fetches from, more lines of its
+    configuration."""
 
-    def __init__(self, folder, htpasswd=None, proxy_of=None):
+    def __init__(self, folder, htpasswd=None, proxy_of=None, more=""):
         super().__init__(folder)
         self.htpasswd = htpasswd
         self.proxy_of = proxy_of
+        self.more = more
 
     def command(self):
-        auth = ""
+        auth = self.more
         if self.htpasswd:
             with open(f"{self.folder}/htpasswd", "w", encoding="utf-8") as f:
                 f.write(self.htpasswd)
-            auth = f"auth: {{htpasswd: {{realm: test, path: {self.folder}/htpasswd}}}}\n"
+            auth += f"auth: {{htpasswd: {{realm: test, path: {self.folder}/htpasswd}}}}\n"
         if self.proxy_of:
             auth += f"proxy: {{remoteurl: 'http://{self.proxy_of}'}}\n"
         with open(f"{self.folder}/config.yml", "w", encoding="utf-8") as f:
