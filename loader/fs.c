@@ -72,8 +72,9 @@ static int64_t answer_init(struct ld_fs_req *r)
 		out.max_readahead = in->max_readahead;
 		out.flags = (uint32_t)r->fs->init_flags;
 		out.flags2 = (uint32_t)(r->fs->init_flags >> 32);
-		out.max_background = LD_FS_MAX_BACKGROUND;
-		out.congestion_threshold = LD_FS_CONGESTION;
+		out.max_background = (uint16_t)min_u64(UINT16_MAX,
+			LD_FS_MAX_WAITING / 4ull * 3 * r->fs->workers);
+		out.congestion_threshold = out.max_background / 4 * 3;
 		out.max_write = LD_FS_MAX_WRITE;
 		out.time_gran = 1;
 		out.max_pages = (uint16_t)(r->fs->max_read / 4096);
@@ -346,6 +347,7 @@ void ld_fs_init(struct ld_fs *fs, const struct ld_image *image)
 		.image = image,
 		.inode_count = image->index.inode_count,
 		.max_read = LD_FS_MAX_READ,
+		.workers = 1,
 	};
 	ld_fs_held_init(&fs->held);
 }

@@ -24,12 +24,11 @@
 #define LD_FS_MAX_READ (1u << 20) /* bytes of one request */
 #define LD_FS_MAX_WRITE 4096      /* the least the kernel takes */
 /*
- * Requests that nobody waits for one by one, on their way: read-ahead, and all
- * reads of EROFS. What a silent source keeps waiting must not be all that the
- * kernel lets through.
+ * What a silent source keeps waiting must not be all that can wait: so many
+ * requests for each worker, and three quarters as many that nobody waits for
+ * one by one: read-ahead, and all reads of EROFS. The rest is for lookups.
  */
-#define LD_FS_MAX_BACKGROUND 1024
-#define LD_FS_CONGESTION 768     /* 3/4 of it */
+#define LD_FS_MAX_WAITING 1024
 #define LD_FS_VALID_S UINT32_MAX /* seconds; nothing ever changes */
 #define LD_FS_SMALL_REPLY 256    /* what fixed-size replies need */
 #define LD_FS_READ_PARTS 4       /* blob reads at a time per request */
@@ -129,6 +128,7 @@ struct ld_fs {
 	/* for INIT; set before it */
 	bool wants_uring;  /* ask for FUSE over io_uring */
 	uint32_t max_read; /* bytes, whole pages, at most LD_FS_MAX_READ */
+	unsigned workers;
 };
 
 /* ---- fs.c ---- */

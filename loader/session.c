@@ -135,6 +135,7 @@ int ld_session_start(const struct ld_session_options *o,
 	(void)pthread_mutex_init(&s->lock, NULL);   /* cannot fail */
 	(void)pthread_cond_init(&s->changed, NULL); /* cannot fail */
 	ld_fs_init(&s->fs, o->image);
+	s->fs.workers = rt_worker_count(o->rt);
 	s->fs.serves_blobs = o->serves_blobs;
 	rc = set_nonblocking(o->fuse_fd);
 	if (rc < 0) {

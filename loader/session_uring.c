@@ -92,14 +92,13 @@ static bool is_online(const struct ld_transport_plan *p, unsigned cpu)
 	return p->online[cpu / 64] >> cpu % 64 & 1;
 }
 
-/* Which queues worker i serves, and how many entries they get. */
+/* Which queues worker i serves, and how many entries those get. */
 static void share_out(
-	const struct ld_session *s, unsigned i, uint8_t entries[LD_CPUS_MAX])
+	const struct ld_session *s, unsigned i, uint16_t entries[LD_CPUS_MAX])
 {
 	const struct ld_transport_plan *p = &s->plan;
 	unsigned n = rt_worker_count(s->rt), q, k, owner;
 
-	memset(entries, 0, LD_CPUS_MAX);
 	for (q = 0; q < p->possible; q++) {
 		owner = n;
 		for (k = 0; k < n && owner == n; k++)
@@ -107,9 +106,9 @@ static void share_out(
 				owner = k;
 		if (owner == n ? q % n != i : owner != i)
 			continue;
-		entries[q] = (uint8_t)(owner == i        ? p->entries
-				       : is_online(p, q) ? p->others
-							 : 1);
+		entries[q] = (uint16_t)(owner == i        ? p->entries
+					: is_online(p, q) ? p->others
+							  : 1);
 	}
 }
 
@@ -120,7 +119,7 @@ static int make_one(struct ld_session *s, unsigned i, int fd)
 		.worker = rt_worker_at(s->rt, i),
 		.queues = s->plan.possible,
 	};
-	uint8_t *entries = mem_alloc(LD_CPUS_MAX);
+	uint16_t *entries = mem_calloc(LD_CPUS_MAX, sizeof(*entries));
 	int rc;
 
 	if (!entries)

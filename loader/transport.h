@@ -30,9 +30,10 @@ struct ld_transport_plan {
 	/* the rest only with uring */
 	unsigned possible; /* CPUs that the kernel wants a queue for */
 	uint64_t online[LD_CPUS_MAX / 64];
-	unsigned entries;  /* of the queue of a CPU that has a worker */
-	unsigned others;   /* of that of an online CPU that has none */
-	uint32_t max_read; /* bytes of one request */
+	unsigned
+		entries; /* of the queue of a CPU that has a worker, at first */
+	unsigned others; /* of that of an online CPU that has none */
+	uint32_t max_read;             /* bytes of one request */
 	unsigned workers, queue_depth; /* what the runtime shall have */
 };
 

@@ -12,12 +12,12 @@
  *                         \--ENODEV--> ENDED (unmounted)
  *   any --ld_dev_stop--> STOPPING --all ended, poll gone--> STOPPED
  *
- * Memory: at most DEV_MAX_REQS requests per worker are held and their reply
- * buffers have at most DEV_MAX_BYTES of addresses, of which only what replies
- * have filled is memory: many, so that those who wait for a silent source do
- * not keep the others waiting. A READ beyond that waits without a buffer, so
- * that an INTERRUPT still comes through; when even requests run out the kernel
- * queues them. The wake-up that a full worker has swallowed is
+ * Memory: at most LD_FS_MAX_WAITING requests per worker are held and their
+ * reply buffers have at most DEV_MAX_BYTES of addresses, of which only what
+ * replies have filled is memory: many, so that those who wait for a silent
+ * source do not keep the others waiting. A READ beyond that waits without a
+ * buffer, so that an INTERRUPT still comes through; when even requests run out
+ * the kernel queues them. The wake-up that a full worker has swallowed is
  * passed on to the next one.
  *
  * A reply that fails with ENOENT belongs to a request that the kernel has given
@@ -38,7 +38,6 @@
 
 #define LOG_TOPIC "dev"
 
-#define DEV_MAX_REQS 1024
 #define DEV_IDLE_REQS 64
 #define DEV_MAX_BYTES (256u << 20)
 #define DEV_TURN 64 /* requests in a row before others get their turn */
@@ -90,7 +89,7 @@ static struct dev_req *req_get(struct ld_dev *d)
 		d->idle_count--;
 		return q;
 	}
-	if (d->req_count == DEV_MAX_REQS)
+	if (d->req_count == LD_FS_MAX_WAITING)
 		return NULL;
 	q = mem_zalloc(sizeof(*q));
 	if (q)
@@ -259,7 +258,7 @@ static void take_request(struct ld_dev *d, struct dev_req *q, size_t n)
 
 static bool may_take(const struct ld_dev *d)
 {
-	return d->idle_reqs || d->req_count < DEV_MAX_REQS;
+	return d->idle_reqs || d->req_count < LD_FS_MAX_WAITING;
 }
 
 /* Unmounted: there will be nothing more. */

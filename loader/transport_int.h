@@ -64,9 +64,10 @@ struct ld_uring;
 struct ld_uring_options {
 	struct ld_session *s; /* fs.max_read is set */
 	struct rt_worker *worker;
-	int fd;                 /* taken, on failure too */
-	unsigned queues;        /* of the connection: one per possible CPU */
-	const uint8_t *entries; /* of each queue; 0: another worker's */
+	int fd;          /* taken, on failure too */
+	unsigned queues; /* of the connection: one per possible CPU */
+	const uint16_t
+		*entries; /* of each to begin with; 0: another worker's */
 };
 
 /* 0 or -ENOMEM. INIT_ONLY. */

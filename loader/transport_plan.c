@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "loader/fs_int.h"
 #include "runtime/base/cleanup.h"
 #include "runtime/base/util.h"
 
@@ -19,7 +20,7 @@
 enum {
 	WORKERS_MAX = 16,
 	POSSIBLE_PER_ONLINE = 4, /* more queues than that are not worth it */
-	ENTRIES_MAX = 32,
+	ENTRIES_MAX = 128,
 	ENTRIES_MIN = 4,
 	OTHERS_SHARE = 4, /* of the entries, where a CPU has no worker */
 	SPARE_DEPTH = 256,
@@ -27,10 +28,11 @@ enum {
 
 /*
  * Larger requests than this save nothing any more, and each entry needs the
- * room of the largest. What all of them may fill together:
+ * room of the largest. What those may fill together that are there from the
+ * beginning:
  */
 static const uint32_t max_read = 256u << 10;
-static const uint64_t payload_total = 64u << 20;
+static const uint64_t payload_total = 256u << 20;
 
 const char *ld_transport_name(enum ld_transport t)
 {
@@ -174,7 +176,7 @@ static int check_setting(struct ld_transport_plan *p, struct err *e)
 static void size_rings(
 	struct ld_transport_plan *p, unsigned online, unsigned workers)
 {
-	unsigned cpus = usable_cpus(), shared;
+	unsigned cpus = usable_cpus(), shared, ring;
 
 	if (cpus == 0 || cpus > online)
 		cpus = online;
@@ -186,8 +188,10 @@ static void size_rings(
 	p->others = (unsigned)max_u64(1, p->entries / OTHERS_SHARE);
 	/* Queues without a worker of their own are spread over all of them. */
 	shared = (unsigned)div_round_up(p->possible, p->workers);
-	/* Twice: those of a mount that has just failed may be there yet. */
-	p->queue_depth = SPARE_DEPTH + 2 * (p->entries + shared * p->others);
+	ring = p->entries + shared * p->others;
+	/* Those of a mount that has just failed may be there yet. */
+	p->queue_depth =
+		SPARE_DEPTH + ring + (unsigned)max_u64(ring, LD_FS_MAX_WAITING);
 }
 
 static int check_cpus(

@@ -9,9 +9,13 @@
  *   REGISTER --> LENT --request--> IN WORK --reply, COMMIT_AND_FETCH--> LENT
  *                  \--unmounted, refused, or the ring's end--> OVER
  *
- * An entry is kept from its request until its reply, so a queue has as many as
- * reads may wait for data at a time; the kernel queues what comes beyond. Its
- * memory is touched as far as requests use it, and given back by and by.
+ * An entry is kept from its request until its reply, so a queue needs as many
+ * as reads wait for data at a time: a request that finds none, be it a lookup,
+ * waits in the kernel behind them. So a queue with half of its entries in work
+ * gets as many again, until the worker has LD_FS_MAX_WAITING of them. (At half,
+ * since the kernel gives a late entry nothing that waits already, but the
+ * next request.) Their memory is touched as far as requests use it, and given
+ * back by and by; entries are not, before the end.
  *
  * FORGET and INTERRUPT still come over /dev/fuse (transport_dev.c), as do all
  * requests until every queue has an entry.
@@ -56,13 +60,25 @@ struct uring_ent {
 	bool large; /* more than PAYLOAD_KEPT of the payload was used */
 };
 
+/* Entries that a queue got together. */
+struct uring_batch {
+	struct list node;
+	uint8_t *payload; /* owned: of all of them */
+	unsigned count;
+	struct uring_ent ents[];
+};
+
+struct uring_queue {
+	unsigned entries, in_work;
+};
+
 struct ld_uring {
 	struct ld_session *s; /* not once stopped */
 	struct rt_worker *worker;
-	int fd;           /* owned */
-	uint8_t *payload; /* owned: of all entries */
+	int fd; /* owned */
 	uint32_t payload_len;
-	struct uring_ent *ents; /* owned */
+	struct uring_queue *queues; /* owned: of all, also those of others */
+	struct list batches;        /* owned: struct uring_batch */
 	unsigned count, alive, in_work;
 	struct ld_fs_counters counters;
 	struct list busy; /* requests in work */
@@ -109,16 +125,14 @@ static void ent_fill(
 
 /* ---- memory ---- */
 
-/* Hits use few entries again and again; what many misses used goes back. */
-static void on_trim(struct rt_timer *t)
+/* True if some of it is in use and has to be looked at again. */
+static bool batch_trim(const struct ld_uring *u, struct uring_batch *b)
 {
-	struct ld_uring *u = container_of(t, struct ld_uring, trim);
 	bool more = false;
 	unsigned i;
 
-	u->trimming = false;
-	for (i = 0; i < u->count; i++) {
-		struct uring_ent *e = &u->ents[i];
+	for (i = 0; i < b->count; i++) {
+		struct uring_ent *e = &b->ents[i];
 
 		more |= e->large && e->in_work;
 		if (!e->large || e->in_work)
@@ -128,6 +142,19 @@ static void on_trim(struct rt_timer *t)
 		(void)madvise(e->payload + PAYLOAD_KEPT,
 			u->payload_len - PAYLOAD_KEPT, MADV_DONTNEED);
 	}
+	return more;
+}
+
+/* Hits use few entries again and again; what many misses used goes back. */
+static void on_trim(struct rt_timer *t)
+{
+	struct ld_uring *u = container_of(t, struct ld_uring, trim);
+	bool more = false;
+
+	u->trimming = false;
+	list_for_each(it, &u->batches)
+		more |= batch_trim(
+			u, container_of(it, struct uring_batch, node));
 	if (more && !u->stopping) {
 		u->trimming = true;
 		rt_timer_start(u->worker, &u->trim, TRIM_MS);
@@ -140,6 +167,72 @@ static void trim_later(struct ld_uring *u)
 		return;
 	u->trimming = true;
 	rt_timer_start(u->worker, &u->trim, TRIM_MS);
+}
+
+static void batch_free(struct uring_batch *b)
+{
+	mem_free(b->payload);
+	mem_free(b);
+}
+
+static struct uring_batch *batch_new(
+	struct ld_uring *u, unsigned qid, unsigned count)
+{
+	struct uring_batch *b =
+		mem_zalloc(sizeof(*b) + count * sizeof(b->ents[0]));
+	size_t len = (size_t)count * u->payload_len;
+	unsigned i;
+
+	if (!b)
+		return NULL;
+	b->payload = mem_alloc_aligned(4096, len);
+	if (!b->payload) {
+		mem_free(b);
+		return NULL;
+	}
+	/* It is used here and there, which is no reason to fill it up. */
+	(void)madvise(b->payload, len, MADV_NOHUGEPAGE);
+	for (i = 0; i < count; i++) {
+		struct uring_ent *e = &b->ents[i];
+
+		e->u = u;
+		e->qid = (uint16_t)qid;
+		e->payload = b->payload + (size_t)i * u->payload_len;
+		e->iov[0] = (struct iovec){&e->head, sizeof(e->head)};
+		e->iov[1] = (struct iovec){e->payload, u->payload_len};
+	}
+	b->count = count;
+	list_push_back(&u->batches, &b->node);
+	u->count += count;
+	u->queues[qid].entries += count;
+	return b;
+}
+
+static void batch_register(struct ld_uring *u, struct uring_batch *b)
+{
+	unsigned i;
+
+	for (i = 0; i < b->count; i++) {
+		u->alive++;
+		ent_send(&b->ents[i], FW_URING_REGISTER);
+	}
+}
+
+/* Who waits must leave entries to others. */
+static void queue_grow(struct ld_uring *u, unsigned qid)
+{
+	const struct uring_queue *q = &u->queues[qid];
+	unsigned n = q->entries;
+	struct uring_batch *b;
+
+	if (u->hops || 2 * q->in_work <= n || u->count >= LD_FS_MAX_WAITING)
+		return;
+	n = (unsigned)min_u64(n, LD_FS_MAX_WAITING - u->count);
+	b = batch_new(u, qid, n);
+	if (b)
+		batch_register(u, b);
+	log_debug("queue %u has %u entries, %u in work", qid, q->entries,
+		q->in_work);
 }
 
 /* ---- replies ---- */
@@ -163,6 +256,7 @@ static void req_free(struct ld_fs_req *r)
 	list_remove(&r->node);
 	e->in_work = false;
 	u->in_work--;
+	u->queues[e->qid].in_work--;
 	ent_send(e, FW_URING_COMMIT_AND_FETCH);
 	stop_check(u);
 }
@@ -182,14 +276,12 @@ static void look_later(struct ld_uring *u)
 static void on_look(struct rt_timer *t)
 {
 	struct ld_uring *u = container_of(t, struct ld_uring, look);
-	unsigned i;
 
 	u->looking = false;
-	for (i = 0; i < u->count && !u->stopping; i++) {
-		struct uring_ent *e = &u->ents[i];
+	list_for_each_safe(it, &u->busy) {
+		struct uring_ent *e =
+			container_of(it, struct uring_ent, fr.node);
 
-		if (!e->in_work)
-			continue;
 		if (e->is_old && ld_was_killed(e->pid))
 			ld_fs_cancel(&e->fr, -EINTR);
 		else
@@ -230,6 +322,7 @@ static void ent_request(struct uring_ent *e)
 	e->fr.out_cap = u->payload_len;
 	e->in_work = true;
 	u->in_work++;
+	u->queues[e->qid].in_work++;
 	list_push_back(&u->busy, &e->fr.node);
 	/* in case that it is one without a reply: an empty one then */
 	ent_fill(e, h.unique, 0, 0);
@@ -240,6 +333,7 @@ static void ent_request(struct uring_ent *e)
 		ld_fs_finish(&e->fr, rc, 0);
 	else
 		ld_fs_run(&e->fr);
+	queue_grow(u, e->qid);
 	look_later(u);
 }
 
@@ -247,8 +341,9 @@ static void uring_free(struct ld_uring *u)
 {
 	if (u->fd >= 0)
 		(void)close(u->fd); /* replies are not buffered */
-	mem_free(u->payload);
-	mem_free(u->ents);
+	list_for_each_safe(it, &u->batches)
+		batch_free(container_of(it, struct uring_batch, node));
+	mem_free(u->queues);
 	mem_free(u);
 }
 
@@ -294,15 +389,15 @@ static void ent_done(struct rt_op *op)
 
 static int find_outcome(const struct ld_uring *u)
 {
-	unsigned i, k;
-
-	/* One entry is enough for a queue; those of one lie together. */
-	for (i = 0; i < u->count; i = k) {
+	/* So far there is one batch for each queue; an entry is enough. */
+	list_for_each(it, &u->batches) {
+		const struct uring_batch *b =
+			container_of(it, struct uring_batch, node);
 		bool works = false;
+		unsigned i;
 
-		for (k = i; k < u->count && u->ents[k].qid == u->ents[i].qid;
-			k++)
-			works |= !u->ents[k].over;
+		for (i = 0; i < b->count; i++)
+			works |= !b->ents[i].over;
 		if (!works)
 			return u->refused ? u->refused : -ENOTCONN;
 	}
@@ -325,12 +420,9 @@ static void start_hop(struct rt_task *t)
 static void start_run(struct rt_task *t)
 {
 	struct ld_uring *u = container_of(t, struct ld_uring, start_task);
-	unsigned i;
 
-	for (i = 0; i < u->count; i++) {
-		u->alive++;
-		ent_send(&u->ents[i], FW_URING_REGISTER);
-	}
+	list_for_each(it, &u->batches)
+		batch_register(u, container_of(it, struct uring_batch, node));
 	u->hops = 3;
 	t->run = start_hop;
 	start_hop(t);
@@ -393,52 +485,34 @@ int ld_uring_refused(const struct ld_uring *u)
 	return u->outcome;
 }
 
-static void ent_init(struct ld_uring *u, unsigned i, unsigned qid)
-{
-	struct uring_ent *e = &u->ents[i];
-
-	e->u = u;
-	e->qid = (uint16_t)qid;
-	e->payload = u->payload + (size_t)i * u->payload_len;
-	e->iov[0] = (struct iovec){&e->head, sizeof(e->head)};
-	e->iov[1] = (struct iovec){e->payload, u->payload_len};
-}
-
 int ld_uring_create(const struct ld_uring_options *o, struct ld_uring **ret)
 {
 	struct ld_uring *u = mem_zalloc(sizeof(*u));
-	unsigned n = 0, q, k;
-	size_t len;
+	unsigned q;
 
-	for (q = 0; q < o->queues; q++)
-		n += o->entries[q];
-	if (!u)
-		goto fail;
+	if (!u) {
+		(void)close(o->fd); /* nothing was written */
+		return -ENOMEM;
+	}
 	u->s = o->s;
 	u->worker = o->worker;
 	u->fd = o->fd;
 	u->trim.fire = on_trim;
 	u->look.fire = on_look;
 	list_init(&u->busy);
+	list_init(&u->batches);
 	u->payload_len =
 		(uint32_t)max_u64(o->s->fs.max_read, FW_URING_MIN_PAYLOAD);
-	len = (size_t)n * u->payload_len;
-	u->ents = mem_calloc(n ? n : 1, sizeof(*u->ents));
-	u->payload = mem_alloc_aligned(4096, len ? len : 1);
-	if (!u->ents || !u->payload)
-		goto fail;
-	/* It is used here and there, which is no reason to fill it up. */
-	(void)madvise(u->payload, len, MADV_NOHUGEPAGE);
-	for (q = 0; q < o->queues; q++)
-		for (k = 0; k < o->entries[q]; k++)
-			ent_init(u, u->count++, q);
-	*ret = u;
-	return 0;
-fail:
-	if (u)
-		uring_free(u);
-	else
-		(void)close(o->fd); /* nothing was written */
+	u->queues = mem_calloc(o->queues, sizeof(*u->queues));
+	for (q = 0; u->queues && q < o->queues; q++) {
+		if (o->entries[q] && !batch_new(u, q, o->entries[q]))
+			break;
+	}
+	if (u->queues && q == o->queues) {
+		*ret = u;
+		return 0;
+	}
+	uring_free(u);
 	return -ENOMEM;
 }
 

@@ -84,10 +84,8 @@ def finish(name, processes):
         assert out.strip() == hashlib.sha256(content(name, i)).hexdigest(), (name, i)
 
 
-@pytest.fixture(name="way", params=["fuse", "erofs"])
-def a_way(request):
-    """FUSE over io_uring is left out: a queue has 32 entries, and each keeps
-    one until its reply."""
+@pytest.fixture(name="driver", params=["fuse", "erofs"])
+def a_driver(request):
     if request.param == "erofs" and not tools.has_erofs():
         pytest.skip("this kernel's EROFS mounts no files")
     tools.DRIVER = request.param
@@ -95,11 +93,12 @@ def a_way(request):
     tools.DRIVER = "fuse"
 
 
-def test_a_silent_server_holds_up_nobody_elses_files(halves, way, cache, mnt):
+@pytest.mark.usefixtures("driver", "transport")
+def test_a_silent_server_holds_up_nobody_elses_files(halves, cache, mnt):
     """As many readers as one server can block must not keep the others from
     what comes from elsewhere; and all get their bytes when it speaks again."""
     ref, far = halves
-    tools.mount(cache, ref, mnt, "--transport", "dev", "--offline", "block")
+    tools.mount(cache, ref, mnt, "--offline", "block")
     far.process.send_signal(signal.SIGSTOP)
     try:
         blocked = readers(mnt, "silent")

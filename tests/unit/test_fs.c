@@ -518,8 +518,8 @@ static void init_takes_only_what_is_offered(void **state)
 	assert_true(out.flags & FW_EXPLICIT_INVAL_DATA);
 	assert_int_equal(out.flags2, 0);
 	assert_int_equal(out.max_pages, LD_FS_MAX_READ / 4096);
-	assert_int_equal(out.max_background, LD_FS_MAX_BACKGROUND);
-	assert_int_equal(out.congestion_threshold, LD_FS_CONGESTION);
+	assert_int_equal(out.max_background, LD_FS_MAX_WAITING / 4 * 3);
+	assert_true(out.congestion_threshold < out.max_background);
 }
 
 static void init_waits_for_a_major_it_knows(void **state)
