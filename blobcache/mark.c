@@ -122,21 +122,17 @@ static bool is_same(const struct stat *a, const struct stat *b)
 	       memcmp(&a->st_ctim, &b->st_ctim, sizeof(a->st_ctim)) == 0;
 }
 
-void bc_mark_put(struct bc_store *s, const char *rel, int fd,
-	const struct bc_mark_look *before, const struct digest *d,
-	const struct bc_mark_note *note)
+/* The file at rel, as st says, has the digest d. */
+static void put(struct bc_store *s, const char *rel, const struct stat *st,
+	const struct digest *d, const struct bc_mark_note *note)
 {
 	char name[STORE_MAX_REL], tmp[32];
-	struct stat st;
 	struct mark m;
 	int out;
 
-	if (s->read_only || !mark_name(rel, name) || fstat(fd, &st) < 0 ||
-		st.st_size < BC_MARK_MIN_LEN)
+	if (s->read_only || !mark_name(rel, name))
 		return;
-	if (before && (!before->is_settled || !is_same(&before->st, &st)))
-		return;
-	fill(s, &st, d, &m);
+	fill(s, st, d, &m);
 	if (note)
 		m.note = *note;
 	m.crc = sum_of(&m);
@@ -146,6 +142,61 @@ void bc_mark_put(struct bc_store *s, const char *rel, int fd,
 		renameat(s->dirfd, tmp, s->dirfd, name) < 0)
 		(void)unlinkat(s->dirfd, tmp, 0); /* else the next sweep */
 	(void)close(out); /* lost: then there is no mark */
+}
+
+static bool has_changed(
+	const struct bc_mark_look *before, const struct stat *st)
+{
+	return !before->is_settled || !is_same(&before->st, st);
+}
+
+void bc_mark_put(struct bc_store *s, const char *rel, int fd,
+	const struct bc_mark_look *before, const struct digest *d,
+	const struct bc_mark_note *note)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0 || st.st_size < BC_MARK_MIN_LEN ||
+		(before && has_changed(before, &st)))
+		return;
+	put(s, rel, &st, d, note);
+}
+
+/* As it is in out: by its mark, else by a hash, and then it gets a mark. */
+static int check(struct bc_store *s, const char *rel, int fd,
+	const struct bc_mark_look *before, const struct digest *d,
+	const struct buf *out)
+{
+	struct bc_mark_note note, now = {crc32c(~0u, out->data, out->len), 0};
+	struct stat st;
+	int r;
+
+	if (bc_mark_is_there(s, rel, before, d, &note) &&
+		out->len == (uint64_t)before->st.st_size && note.a == now.a)
+		return 0;
+	r = digest_check(d, out->data, out->len);
+	if (r == 0 && fstat(fd, &st) == 0 && !has_changed(before, &st))
+		put(s, rel, &st, d, &now);
+	return r;
+}
+
+int bc_mark_get(struct bc_store *s, const char *rel, const struct digest *d,
+	struct buf *out)
+{
+	struct bc_mark_look before;
+	CLEANUP_FD int fd = -1;
+	int r;
+
+	fd = openat(
+		s->dirfd, rel, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	r = fd < 0 ? -errno : bc_mark_look(fd, &before);
+	if (r == 0)
+		r = buf_read_fd(out, fd);
+	if (r == 0)
+		r = check(s, rel, fd, &before, d, out);
+	if (r < 0)
+		out->len = 0;
+	return r;
 }
 
 void bc_mark_remove(struct bc_store *s, const char *rel)

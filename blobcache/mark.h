@@ -19,9 +19,12 @@
 #include <sys/stat.h>
 
 #include "blobcache/store.h"
+#include "runtime/base/buf.h"
 #include "runtime/base/digest.h"
 
-/* Smaller files are hashed every time, which costs less than it takes to ask.
+/*
+ * Smaller files are hashed every time, which costs less than it takes to ask;
+ * but for those of bc_mark_get.
  */
 #define BC_MARK_MIN_LEN (256u << 10)
 
@@ -54,5 +57,14 @@ bool bc_mark_is_there(struct bc_store *s, const char *rel,
 void bc_mark_put(struct bc_store *s, const char *rel, int fd,
 	const struct bc_mark_look *before, const struct digest *d,
 	const struct bc_mark_note *note);
+/*
+ * Read the small file at rel, which has the digest d. It is hashed if it has no
+ * mark; with one, which is for those that would hash nothing else and so need
+ * no library for that, its crc32c is compared, at each reading. -ENOENT;
+ * -EBADMSG: something else; -E2BIG, -ENOMEM or -errno. out is empty on failure.
+ * ANY_THREAD. BLOCKING.
+ */
+int bc_mark_get(struct bc_store *s, const char *rel, const struct digest *d,
+	struct buf *out);
 /* The file at rel turned out wrong, or goes. ANY_THREAD. BLOCKING. */
 void bc_mark_remove(struct bc_store *s, const char *rel);

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "blobcache/mark.h"
 #include "loader/image_int.h"
 #include "runtime/base/log.h"
 
@@ -75,11 +76,7 @@ static bool get_kept(struct image_job *j, const struct digest *d, struct buf *b)
 	if (d->algo == DIGEST_NONE)
 		return false;
 	image_rel(d, "manifest", rel);
-	if (bc_store_get(j->store, rel, b, NULL) == 0 &&
-		digest_check(d, b->data, b->len) == 0)
-		return true;
-	b->len = 0;
-	return false;
+	return bc_mark_get(j->store, rel, d, b) == 0;
 }
 
 /* What the tag names now; if its manifest came with that it is j->tagged. */

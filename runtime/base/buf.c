@@ -113,15 +113,11 @@ static int reserve_for(struct buf *b, int fd)
 	return mem_grow((void **)&b->data, &b->cap, want, want, 1);
 }
 
-int buf_read_file(struct buf *b, int dirfd, const char *path)
+int buf_read_fd(struct buf *b, int fd)
 {
-	CLEANUP_FD int fd = -1;
 	ssize_t n;
 	int r;
 
-	fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
 	r = reserve_for(b, fd);
 	if (r < 0)
 		return r;
@@ -151,6 +147,13 @@ int buf_read_file(struct buf *b, int dirfd, const char *path)
 			return -E2BIG;
 		b->len += (size_t)n;
 	}
+}
+
+int buf_read_file(struct buf *b, int dirfd, const char *path)
+{
+	CLEANUP_FD int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
+
+	return fd < 0 ? -errno : buf_read_fd(b, fd);
 }
 
 const uint8_t *rd_bytes(struct rd *r, size_t n)

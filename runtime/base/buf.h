@@ -32,6 +32,8 @@ int buf_terminate(struct buf *b);
 /* Whole file, at most b->max bytes. 0, -E2BIG, -ENOMEM or -errno of the file.
  */
 int buf_read_file(struct buf *b, int dirfd, const char *path);
+/* The same with an open file, from where it stands. */
+int buf_read_fd(struct buf *b, int fd);
 
 /* ---- bounded reader; little endian, as all our formats are ---- */
 

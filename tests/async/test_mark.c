@@ -257,6 +257,104 @@ static void small_files_and_read_only_caches_get_none(void **state)
 	world_fini(&w);
 }
 
+/* ---- small files ---- */
+
+#define SMALL 700u
+
+/* 0, and the right bytes, or what bc_mark_get says. */
+static int get_small(struct world *w, const struct digest *d)
+{
+	struct buf b;
+	int r;
+
+	buf_init(&b, LEN);
+	r = bc_mark_get(w->store, REL, d, &b);
+	if (r == 0) {
+		assert_int_equal(b.len, SMALL);
+		assert_memory_equal(b.data, w->bytes, SMALL);
+	} else {
+		assert_int_equal(b.len, 0);
+	}
+	buf_fini(&b);
+	return r;
+}
+
+static bool has_mark(const struct world *w)
+{
+	return faccessat(w->store->dirfd, SEEN, F_OK, 0) == 0;
+}
+
+static void small_world_init(struct world *w)
+{
+	world_init(w);
+	assert_int_equal(
+		digest_of(DIGEST_SHA256, w->bytes, SMALL, &w->digest), 0);
+	assert_int_equal(bc_store_put(w->store, REL, w->bytes, SMALL, NULL), 0);
+}
+
+static void a_small_file_is_marked_by_who_reads_it(void **state)
+{
+	struct digest other;
+	struct world w;
+
+	small_world_init(&w);
+	assert_int_equal(get_small(&w, &w.digest), 0);
+	assert_false(has_mark(&w)); /* it is too young */
+	let_time_pass();
+	assert_int_equal(get_small(&w, &w.digest), 0);
+	assert_true(has_mark(&w));
+	assert_int_equal(get_small(&w, &w.digest), 0);
+	other = w.digest;
+	other.bytes[3] ^= 4;
+	assert_int_equal(get_small(&w, &other), -EBADMSG);
+	assert_int_equal(unlinkat(w.store->dirfd, REL, 0), 0);
+	assert_int_equal(get_small(&w, &w.digest), -ENOENT);
+	world_fini(&w);
+}
+
+static void a_small_file_that_changed_is_not_believed(void **state)
+{
+	struct world w;
+	uint8_t bit;
+
+	small_world_init(&w);
+	let_time_pass();
+	assert_int_equal(get_small(&w, &w.digest), 0);
+	assert_true(has_mark(&w));
+	bit = w.bytes[9] ^ 1;
+	write_at(&w, REL, 9, &bit, 1);
+	assert_int_equal(get_small(&w, &w.digest), -EBADMSG);
+	/* as it was again, which only a hash can tell */
+	write_at(&w, REL, 9, &w.bytes[9], 1);
+	let_time_pass();
+	assert_int_equal(get_small(&w, &w.digest), 0);
+	world_fini(&w);
+}
+
+/* A mark that fits the file, of other bytes: what a bad disk may give. */
+static void a_small_file_is_compared_though_it_has_a_mark(void **state)
+{
+	struct bc_mark_look look;
+	struct digest wrong;
+	struct world w;
+	int fd;
+
+	small_world_init(&w);
+	wrong = w.digest;
+	wrong.bytes[0] ^= 1;
+	let_time_pass();
+	/* a mark of a large file, with no sum of this one */
+	assert_int_equal(bc_store_put(w.store, REL, w.bytes, LEN, NULL), 0);
+	let_time_pass();
+	fd = world_open(&w, REL, O_RDONLY);
+	assert_int_equal(bc_mark_look(fd, &look), 0);
+	bc_mark_put(w.store, REL, fd, &look, &wrong, NULL);
+	(void)close(fd);
+	assert_true(has_mark(&w));
+	assert_int_equal(get_small(&w, &wrong), -EBADMSG);
+	world_fini(&w);
+}
+
 /* ---- maps ---- */
 
 static const struct digest blob = {.algo = DIGEST_SHA256, .bytes = {1}};
@@ -421,6 +519,9 @@ int main(void)
 		cmocka_unit_test(a_mark_that_is_torn_or_forged_is_none),
 		cmocka_unit_test(what_changed_just_now_is_not_marked),
 		cmocka_unit_test(small_files_and_read_only_caches_get_none),
+		cmocka_unit_test(a_small_file_is_marked_by_who_reads_it),
+		cmocka_unit_test(a_small_file_that_changed_is_not_believed),
+		cmocka_unit_test(a_small_file_is_compared_though_it_has_a_mark),
 		cmocka_unit_test(a_large_map_becomes_its_file),
 		cmocka_unit_test(a_flipped_bit_of_a_map_is_found),
 		cmocka_unit_test(

@@ -1,4 +1,4 @@
-"""Index and map of a large tree are hashed once a boot, and used as files: what
+"""Index and map of a large tree, and a manifest, are hashed once a boot: what
 becomes of a mount when they change, and of the next one."""
 import glob
 import io
@@ -32,7 +32,7 @@ def large(registry, tmp_path_factory):
 
 
 def only(cache, name):
-    found = glob.glob(f"{cache}/images/*/*/{name}" if name.startswith("index")
+    found = glob.glob(f"{cache}/images/*/*/{name}" if name.startswith(("index", "manifest"))
                       else f"{cache}/blobs/*/*/*/{name}")
     assert len(found) == 1, found
     return found[0]
@@ -61,12 +61,13 @@ def test_marks_lie_beside_what_is_large(large, driver, cache, mnt):
     tools.mount(cache, large, mnt)
     assert trees.differences(trees.scan(mnt), tree) == []
     tools.umount(mnt)
+    assert os.path.exists(only(cache, "manifest.seen"))
     for name, before in marks.items():
         now = os.stat(only(cache, name + ".seen"))
         assert (now.st_ino, now.st_ctime_ns) == (before.st_ino, before.st_ctime_ns)
 
 
-@pytest.mark.parametrize("name", ["index", "map"])
+@pytest.mark.parametrize("name", ["index", "map", "manifest"])
 def test_a_flipped_bit_is_found_by_the_next_mount(large, name, driver, cache, mnt):
     tree = filled(cache, large, mnt)
     path = only(cache, name)
