@@ -186,6 +186,11 @@ uint64_t bc_blob_cached_bytes(const struct bc_blob *b)
 	return bc_cachefile_ready_bytes(&b->file);
 }
 
+bool bc_blob_is_complete(const struct bc_blob *b)
+{
+	return bc_cachefile_is_ready(&b->file, 0, b->map.chunk_count);
+}
+
 void bc_blob_wanted_bytes(const struct bc_blob *b, const uint64_t *wanted,
 	uint64_t *ret_total, uint64_t *ret_cached)
 {

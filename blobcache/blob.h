@@ -142,6 +142,8 @@ struct bc_blob_stats {
 void bc_blob_stats(const struct bc_blob *b, struct bc_blob_stats *ret);
 /* Walks the bitmap. ANY_THREAD. */
 uint64_t bc_blob_cached_bytes(const struct bc_blob *b);
+/* Every chunk is in the cache; reads nothing of the map. ANY_THREAD. */
+bool bc_blob_is_complete(const struct bc_blob *b);
 /*
  * The same for some chunks: bit i of wanted (64 to a word) stands for chunk i
  * of the map, NULL for all of them. Bytes of the wanted ones, and of those

@@ -111,8 +111,13 @@ int map_open_fd(int fd, const char *name, const struct digest *want,
 		id = *want;
 	else if (want)
 		r = check_digest(&m, want, &id, e);
+	/* The header alone: else the disk is busy with what is around it. */
+	if (known && m.file)
+		(void)madvise((void *)m.base, m.base_len, MADV_RANDOM);
 	if (r == 0)
 		r = map_parse(m.base, m.base_len, known, &parsed, e);
+	if (known && m.file)
+		(void)madvise((void *)m.base, m.base_len, MADV_NORMAL);
 	if (r == 0 && !want)
 		r = check_digest(&m, NULL, &id, e);
 	if (r == 0 && bc_map_is_lost(&m))

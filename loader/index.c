@@ -125,6 +125,11 @@ int ld_index_open_fd(
 	p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
 	if (p == MAP_FAILED)
 		return err_sys(e, -errno, "cannot map '%s'", path);
+	/*
+	 * Of two pages: what the disk would read around them keeps it busy for
+	 * longer than all else that a mount wants of it.
+	 */
+	(void)madvise(p, (size_t)st.st_size, MADV_RANDOM); /* advice */
 	guard = bc_guard_add(p, (size_t)st.st_size);
 	r = guard;
 	if (r < 0)
@@ -138,6 +143,7 @@ int ld_index_open_fd(
 		(void)munmap(p, (size_t)st.st_size); /* it was just mapped */
 		return err_wrap(e, "'%s'", path);
 	}
+	(void)madvise(p, (size_t)st.st_size, MADV_NORMAL); /* advice */
 	ret->is_mmapped = true;
 	ret->guard = guard;
 	return 0;
