@@ -19,9 +19,10 @@
 #define MAX_ON_WAY (UINT64_C(16) << 20) /* bytes, fetched and decoded */
 
 struct blob_ahead {
-	pthread_mutex_t lock; /* guards policy and bulk */
+	pthread_mutex_t lock; /* guards policy, bulk, has_begun */
 	struct bc_ahead policy;
 	struct bc_bulk bulk;
+	bool has_begun; /* bulk is made */
 	void (*on_bulk)(void *arg, struct bc_blob *b, uint32_t at);
 	void *arg;
 	atomic_uint quiet;
@@ -143,24 +144,6 @@ void blob_ahead_missed(struct bc_blob *b)
 			&b->ahead->quiet, 0, memory_order_relaxed);
 }
 
-void blob_ahead_touch(struct bc_blob *b, uint32_t group)
-{
-	struct blob_ahead *a = b->ahead;
-	struct bc_group g;
-	bool is_due;
-
-	if (!a || !a->on_bulk)
-		return;
-	g = bc_map_group(&b->map, group);
-	(void)pthread_mutex_lock(&a->lock); /* a plain mutex cannot fail */
-	is_due = bc_bulk_note(&a->bulk, g.src_off, g.src_len);
-	(void)pthread_mutex_unlock(&a->lock);
-	if (is_due)
-		a->on_bulk(a->arg, b, group);
-}
-
-/* ---- the outside ---- */
-
 static uint32_t count_parts(const struct bc_map *m)
 {
 	struct bc_group last;
@@ -173,6 +156,40 @@ static uint32_t count_parts(const struct bc_map *m)
 	return (uint32_t)min_u64(n, BC_BULK_MAX_PARTS);
 }
 
+/* Now, and not at the mount: the map may lie on a cold disk. */
+static void bulk_begin(struct blob_ahead *a, const struct bc_map *m)
+{
+	uint32_t parts;
+
+	if (a->has_begun)
+		return;
+	a->has_begun = true;
+	parts = count_parts(m);
+	a->bulk.touched =
+		mem_calloc((size_t)parts + 1, sizeof(*a->bulk.touched));
+	/* without memory it is never read in bulk */
+	a->bulk.parts = a->bulk.touched ? parts : 0;
+}
+
+void blob_ahead_touch(struct bc_blob *b, uint32_t group)
+{
+	struct blob_ahead *a = b->ahead;
+	struct bc_group g;
+	bool is_due;
+
+	if (!a || !a->on_bulk)
+		return;
+	g = bc_map_group(&b->map, group);
+	(void)pthread_mutex_lock(&a->lock); /* a plain mutex cannot fail */
+	bulk_begin(a, &b->map);
+	is_due = bc_bulk_note(&a->bulk, g.src_off, g.src_len);
+	(void)pthread_mutex_unlock(&a->lock);
+	if (is_due)
+		a->on_bulk(a->arg, b, group);
+}
+
+/* ---- the outside ---- */
+
 int bc_blob_set_ahead(struct bc_blob *b,
 	void (*bulk)(void *arg, struct bc_blob *b, uint32_t at), void *arg)
 {
@@ -180,15 +197,11 @@ int bc_blob_set_ahead(struct bc_blob *b,
 
 	if (!a)
 		return -ENOMEM;
-	a->bulk.parts = count_parts(&b->map);
-	a->bulk.touched =
-		mem_calloc((size_t)a->bulk.parts + 1, sizeof(*a->bulk.touched));
 	a->on_bulk = bulk;
 	atomic_init(&a->quiet, QUIET_READS); /* until something is missing */
 	a->arg = arg;
-	if (!a->bulk.touched || blob_touched_init(b) < 0 ||
+	if (blob_touched_init(b) < 0 ||
 		pthread_mutex_init(&a->lock, NULL) != 0) {
-		mem_free(a->bulk.touched);
 		mem_free(a);
 		return -ENOMEM;
 	}
