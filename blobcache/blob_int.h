@@ -169,7 +169,8 @@ struct bc_blob {
 	struct bc_trace *trace; /* borrowed; NULL: nobody wants to know */
 	uint32_t trace_index;
 	_Atomic uint64_t *touched; /* owned; a bit for each group */
-	struct blob_ahead *ahead;  /* owned; NULL: nothing is fetched ahead */
+	atomic_uint touches;
+	struct blob_ahead *ahead; /* owned; NULL: nothing is fetched ahead */
 
 	atomic_uint_least64_t reads, hits, misses, errors, verify_failures;
 };

@@ -17,6 +17,9 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/util.h"
 
+/* So many groups make a start; then the map is read as files are. */
+#define FEW_GROUPS 16u
+
 struct want_part {
 	struct rt_waiter wt;
 	struct blob_want *want;
@@ -52,6 +55,8 @@ void blob_touch(struct bc_blob *b, uint32_t first, uint32_t count)
 			continue;
 		if (atomic_fetch_or(&b->touched[group / 64], bit) & bit)
 			continue;
+		if (atomic_fetch_add(&b->touches, 1) == FEW_GROUPS)
+			bc_map_read_alone(m, false);
 		if (b->trace)
 			bc_trace_note(b->trace, b->trace_index, group);
 		blob_ahead_touch(b, group);
@@ -75,6 +80,8 @@ int bc_blob_set_trace(struct bc_blob *b, struct bc_trace *t, uint32_t index)
 		return -ENOMEM;
 	b->trace_index = index;
 	b->trace = t;
+	if (atomic_load(&b->touches) <= FEW_GROUPS)
+		bc_map_read_alone(&b->map, true);
 	return 0;
 }
 

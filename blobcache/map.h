@@ -142,6 +142,11 @@ uint8_t *bc_map_ctx(const struct bc_map *m, const struct bc_group *g);
  * ANY_THREAD.
  */
 bool bc_map_is_lost(const struct bc_map *m);
+/*
+ * Whether a page of a mapped file that is not in memory is read alone, as for
+ * the few of a start, or with all around it, as is usual. ANY_THREAD.
+ */
+void bc_map_read_alone(const struct bc_map *m, bool is_alone);
 /* Somebody saw records that contradict each other: it is lost. ANY_THREAD. */
 void bc_map_set_lost(const struct bc_map *m);
 

@@ -112,12 +112,12 @@ int map_open_fd(int fd, const char *name, const struct digest *want,
 	else if (want)
 		r = check_digest(&m, want, &id, e);
 	/* The header alone: else the disk is busy with what is around it. */
-	if (known && m.file)
-		(void)madvise((void *)m.base, m.base_len, MADV_RANDOM);
+	if (known)
+		bc_map_read_alone(&m, true);
 	if (r == 0)
 		r = map_parse(m.base, m.base_len, known, &parsed, e);
-	if (known && m.file)
-		(void)madvise((void *)m.base, m.base_len, MADV_NORMAL);
+	if (known)
+		bc_map_read_alone(&m, false);
 	if (r == 0 && !want)
 		r = check_digest(&m, NULL, &id, e);
 	if (r == 0 && bc_map_is_lost(&m))
@@ -142,6 +142,14 @@ int bc_map_open(int dirfd, const char *path, const struct digest *want,
 	if (fd < 0)
 		return err_sys(e, -errno, "cannot read the map '%s'", path);
 	return map_open_fd(fd, path, want, NULL, ret, e);
+}
+
+void bc_map_read_alone(const struct bc_map *m, bool is_alone)
+{
+	/* advice: what it fails to do is no error */
+	if (m->file)
+		(void)madvise((void *)(uintptr_t)m->base, m->base_len,
+			is_alone ? MADV_RANDOM : MADV_NORMAL);
 }
 
 bool map_is_of(const struct bc_map *m, const struct stat *st)

@@ -19,6 +19,8 @@
 #include "runtime/base/util.h"
 
 #define LOG_TOPIC "fs"
+/* So many of one worker make a start; then the index is read as files are. */
+#define FEW_REQUESTS 32
 
 /* ---- node ids ---- */
 
@@ -282,12 +284,14 @@ int ld_fs_errno(int rc)
 	}
 }
 
-static void count(_Atomic uint64_t *c, uint64_t n)
+/* What it was before. */
+static uint64_t count(_Atomic uint64_t *c, uint64_t n)
 {
+	uint64_t before = atomic_load_explicit(c, memory_order_relaxed);
+
 	/* One writer: no locked instruction is needed. */
-	atomic_store_explicit(c,
-		atomic_load_explicit(c, memory_order_relaxed) + n,
-		memory_order_relaxed);
+	atomic_store_explicit(c, before + n, memory_order_relaxed);
+	return before;
 }
 
 /*
@@ -305,11 +309,13 @@ static int check_index(const struct ld_fs_req *r, int error)
 void ld_fs_finish(struct ld_fs_req *r, int error, size_t len)
 {
 	error = check_index(r, error);
-	count(&r->counters->requests, 1);
+	if (count(&r->counters->requests, 1) == FEW_REQUESTS)
+		ld_index_read_alone(&r->fs->image->index, false);
 	if (r->opcode == FW_READ) {
-		count(&r->counters->reads, 1);
-		count(&r->counters->read_bytes, error ? 0 : len);
-		count(&r->counters->read_errors, error && error != -EINTR);
+		(void)count(&r->counters->reads, 1);
+		(void)count(&r->counters->read_bytes, error ? 0 : len);
+		(void)count(
+			&r->counters->read_errors, error && error != -EINTR);
 	}
 	if (!r->no_reply)
 		r->ops->reply(r, error, error ? 0 : len);

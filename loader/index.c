@@ -143,9 +143,9 @@ int ld_index_open_fd(
 		(void)munmap(p, (size_t)st.st_size); /* it was just mapped */
 		return err_wrap(e, "'%s'", path);
 	}
-	(void)madvise(p, (size_t)st.st_size, MADV_NORMAL); /* advice */
 	ret->is_mmapped = true;
 	ret->guard = guard;
+	ld_index_read_alone(ret, false);
 	return 0;
 }
 
@@ -170,6 +170,14 @@ void ld_index_let_go(const struct ld_index *x)
 	if (x->is_mmapped)
 		(void)madvise(
 			(void *)(uintptr_t)x->base, x->len, MADV_DONTNEED);
+}
+
+void ld_index_read_alone(const struct ld_index *x, bool is_alone)
+{
+	/* advice: what it fails to do is no error */
+	if (x->is_mmapped)
+		(void)madvise((void *)(uintptr_t)x->base, x->len,
+			is_alone ? MADV_RANDOM : MADV_NORMAL);
 }
 
 /* ---- slots ---- */

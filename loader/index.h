@@ -69,6 +69,11 @@ void ld_index_close(struct ld_index *x);
  */
 void ld_index_let_go(const struct ld_index *x);
 /*
+ * Whether a page that is not in memory is read alone, as for the few of a
+ * start, or with all around it, as is usual. ANY_THREAD.
+ */
+void ld_index_read_alone(const struct ld_index *x, bool is_alone);
+/*
  * The file was cut short under the mapping, or its disk fails: some of what was
  * read since then were zeros in its place. Ask this *after* reading, before an
  * answer is believed. ANY_THREAD.

@@ -137,6 +137,7 @@ int ld_session_start(const struct ld_session_options *o,
 	ld_fs_init(&s->fs, o->image);
 	s->fs.workers = rt_worker_count(o->rt);
 	s->fs.serves_blobs = o->serves_blobs;
+	ld_index_read_alone(&o->image->index, true);
 	rc = set_nonblocking(o->fuse_fd);
 	if (rc < 0) {
 		(void)close(o->fuse_fd); /* nothing was written */
