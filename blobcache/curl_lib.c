@@ -7,19 +7,14 @@
 
 #include "blobcache/curl_lib.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stddef.h>
-#include <stdio.h>
-#include <string.h>
 
-#include "runtime/base/log.h"
+#include "runtime/base/late_lib.h"
 #include "runtime/base/util.h"
 
-#define LOG_TOPIC "net"
 #define SONAME "libcurl.so.4"
 
 #undef curl_easy_setopt
@@ -61,41 +56,27 @@ struct lib {
 };
 
 static struct lib lib;
-static bool is_loaded;
-static char why[300];
+static const struct late_entry entries[] = {FUNCTIONS(ENTRY)};
+static struct late_lib late = {
+	.topic = "libcurl",
+	.soname = SONAME,
+	.path = LIBCURL_DIR "/" SONAME,
+	.entries = entries,
+	.entry_count = ARRAY_LEN(entries),
+};
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void load(void)
 {
-	static const struct {
-		const char *name;
-		size_t at;
-	} list[] = {FUNCTIONS(ENTRY)};
-	/* The second where nothing else tells the loader: it was built with. */
-	void *dl = dlopen(SONAME, RTLD_NOW), *f;
-	size_t i;
-
-	if (!dl)
-		dl = dlopen(LIBCURL_DIR "/" SONAME, RTLD_NOW);
-	for (i = 0; dl && i < ARRAY_LEN(list); i++) {
-		f = dlsym(dl, list[i].name);
-		if (!f)
-			break;
-		memcpy((char *)&lib + list[i].at, &f, sizeof(f));
-	}
-	is_loaded = dl && i == ARRAY_LEN(list);
-	if (is_loaded)
-		return;
-	(void)snprintf(why, sizeof(why), "%s", dlerror()); /* cut is fine */
-	log_error("cannot load libcurl: %s", why);
+	(void)late_lib_load(&late, &lib); /* late tells */
 }
 
 int bc_curl_load(struct err *e)
 {
 	(void)pthread_once(&once, load); /* cannot fail */
-	if (is_loaded)
+	if (late.is_loaded)
 		return 0;
-	return err_set(e, -ELIBACC, "cannot load libcurl: %s", why);
+	return err_set(e, -ELIBACC, "cannot load libcurl: %s", late.why);
 }
 
 /* ---- without a handle ---- */
@@ -145,7 +126,7 @@ void curl_free(void *p)
 
 const char *curl_easy_strerror(CURLcode code)
 {
-	return bc_curl_load(NULL) < 0 ? why : lib.easy_strerror(code);
+	return bc_curl_load(NULL) < 0 ? late.why : lib.easy_strerror(code);
 }
 
 /* ---- handles ---- */

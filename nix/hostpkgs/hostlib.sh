@@ -42,7 +42,7 @@ while read -r f; do
 		mkdir -p "$out/lib/pkgconfig"
 		sed -e "s|/usr/lib/$arch|$out/lib|g; s|/usr/include|$out/include|g" \
 			-e "s|^prefix=/usr|prefix=$out|; s|/lib/$arch|/lib|g" \
-			-e "s|/include/$arch|/include|g" \
+			-e "s|/include/$arch|/include|g" -e "s|^libdir=/usr/lib$|libdir=$out/lib|" \
 			-e '/^Requires.private/d; /^Libs.private/d' "$f" \
 			>"$out/lib/pkgconfig/${f##*/}"
 		;;
