@@ -12,10 +12,10 @@
  *
  * What bounds it, at one server: five redirects; one new Authorization after a
  * 401 or 403; one new way to the target when a remembered or redirected URL has
- * expired. What fails there goes on at the next server of the route
- * (call_route.c); when all have failed, retries by retry.h begin a new round. A
- * cancelled call leaves every state at once, except SENT, where the transfer is
- * cancelled and ends the call.
+ * expired; each client certificate once (call_pair.c). What fails there goes on
+ * at the next server of the route (call_route.c); when all have failed, retries
+ * by retry.h begin a new round. A cancelled call leaves every state at once,
+ * except SENT, where the transfer is cancelled and ends the call.
  */
 #include "blobcache/call_int.h"
 
@@ -118,6 +118,10 @@ static void call_retry(struct bc_call *c, enum bc_verdict v)
 /* Nothing more can be done at this server: the next one, a wait, or the end. */
 static void call_fail(struct bc_call *c, enum bc_verdict v)
 {
+	if (bc_pair_next(c, v)) {
+		bc_call_send(c);
+		return;
+	}
 	(void)bc_call_say(c, v);
 	bc_target_release(c);
 	if (bc_route_next(c, &v))
@@ -387,6 +391,7 @@ void bc_call_send(struct bc_call *c)
 	c->is_said = false;
 	if (bc_target_wait(c))
 		return;
+	bc_pair_note(c);
 	rc = call_choose_url(c);
 	if (rc == 0) {
 		c->is_away = !call_is_home(c);
@@ -459,6 +464,7 @@ static void call_keep_prefix(struct bc_call *c)
 static void call_succeed(struct bc_call *c)
 {
 	bc_route_works(c);
+	bc_pair_works(c);
 	c->err = (struct err){0};
 	call_finish(c, 0);
 }
@@ -471,6 +477,7 @@ static void call_judge(struct bc_call *c, enum bc_verdict v)
 		call_succeed(c);
 		return;
 	case BC_ANSWER_REDIRECT:
+		bc_pair_works(c);
 		call_redirect(c);
 		return;
 	case BC_ANSWER_UNAUTHORIZED:
@@ -504,6 +511,11 @@ static void call_answered(struct bc_transfer *t)
 	}
 	if (t->result == -ENOMEM) {
 		bc_call_end(c, -ENOMEM);
+		return;
+	}
+	/* Plain HTTP only where no certificate helps. */
+	if (t->status == 0 && c->is_probe && bc_pair_next(c, v)) {
+		bc_call_send(c);
 		return;
 	}
 	if (call_probe(c, v))

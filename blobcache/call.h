@@ -130,6 +130,7 @@ struct bc_call {
 	char *auth_header, *accept_header;
 	uint64_t auth_gen, target_gen, got, first_failure_ms, sent_ms;
 	unsigned attempt, hops;
+	unsigned pair, pairs_tried; /* of the server's client certificates */
 	bool is_redirected; /* url came from a redirect, now or earlier */
 	bool is_away;       /* ... and is another server's */
 	bool is_probe, is_http_probe;

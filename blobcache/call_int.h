@@ -46,6 +46,18 @@ bool bc_route_next(struct bc_call *c, enum bc_verdict *v);
 /* c was answered well. */
 void bc_route_works(struct bc_call *c);
 
+/* ---- client certificates ---- */
+
+/* c is about to be sent: what it shows from now on. */
+void bc_pair_note(struct bc_call *c);
+/*
+ * c has failed with v: has its server perhaps refused the certificate? True:
+ * another one is shown now, each once for a call; send c again.
+ */
+bool bc_pair_next(struct bc_call *c, enum bc_verdict v);
+/* c's server has let it in. */
+void bc_pair_works(struct bc_call *c);
+
 /* ---- sentences ---- */
 
 /* "host[:port]" of the server that was spoken to; returns out. */

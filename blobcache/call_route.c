@@ -78,6 +78,7 @@ static void choose(struct bc_call *c, unsigned i)
 	c->at = i;
 	c->remote = r;
 	c->is_http_probe = false;
+	c->pairs_tried = 0;
 	c->was_retargeted = c->was_renewed = c->was_challenged = false;
 	bc_call_go_home(c);
 	/* The others wait for what this one finds. */

@@ -36,12 +36,21 @@ void bc_net_destroy(struct bc_net *n);
 /* Start the thread now. 0 or -EAGAIN. ANY_THREAD. */
 int bc_net_ensure(struct bc_net *n);
 
+/* Client certificates of one host, of which one is shown at a time. */
+struct bc_net_pairs {
+	unsigned count;  /* not 0 */
+	unsigned now;    /* the one that is shown. ON_NET */
+	bool is_settled; /* the server has taken it. ON_NET */
+	struct {
+		char *cert_file, *key_file; /* owned */
+	} at[];
+};
+
 /* TLS and address choices of one host; shared by its transfers, borrowed. */
 struct bc_net_tls {
-	const char *ca_pem;    /* PEM certificates; NULL: the system's */
-	const char *cert_file; /* client certificate, NULL: none */
-	const char *key_file;
-	bool insecure; /* do not verify */
+	const char *ca_pem;         /* PEM certificates; NULL: the system's */
+	struct bc_net_pairs *pairs; /* NULL: no client certificates */
+	bool insecure;              /* do not verify */
 };
 
 #define BC_NET_MAX_HEADERS 8

@@ -108,6 +108,7 @@ static int set_connection(struct net_job *j)
 {
 	const struct bc_transfer *t = j->t;
 	const struct bc_net_tls *tls = t->tls;
+	const struct bc_net_pairs *pairs = tls ? tls->pairs : NULL;
 	struct curl_blob ca = {.flags = CURL_BLOB_NOCOPY};
 
 	SET(CURLOPT_CONNECTTIMEOUT_MS,
@@ -132,10 +133,10 @@ static int set_connection(struct net_job *j)
 	} else if (j->net->ca_file) {
 		SET(CURLOPT_CAINFO, j->net->ca_file);
 	}
-	if (tls && tls->cert_file)
-		SET(CURLOPT_SSLCERT, tls->cert_file);
-	if (tls && tls->key_file)
-		SET(CURLOPT_SSLKEY, tls->key_file);
+	if (pairs) {
+		SET(CURLOPT_SSLCERT, pairs->at[pairs->now].cert_file);
+		SET(CURLOPT_SSLKEY, pairs->at[pairs->now].key_file);
+	}
 	if (tls && tls->insecure) {
 		SET(CURLOPT_SSL_VERIFYPEER, 0L);
 		SET(CURLOPT_SSL_VERIFYHOST, 0L);

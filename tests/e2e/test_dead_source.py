@@ -109,3 +109,51 @@ def test_a_silent_server_holds_up_nobody_elses_files(halves, cache, mnt):
         far.process.send_signal(signal.SIGCONT)
     finish("silent", blocked)
     tools.umount(mnt)
+
+
+def own_image(folder, name):
+    """A registry of its own with an image of one layer; and the reference."""
+    Layout(folder / f"{name}-oci").add_image("1", [layer(folder / f"{name}.tar", name)])
+    server = tools.Registry(folder / name)
+    server.start()
+    tools.push_chunked(folder / f"{name}-oci", f"{server.host}/one:1")
+    return server, f"{server.host}/one:1"
+
+
+@pytest.fixture(name="images", scope="module")
+def two_images(tmp_path_factory):
+    """Two images on two registries; the first one's is to fall silent."""
+    folder = tmp_path_factory.mktemp("images")
+    silent, silent_ref = own_image(folder, "silent")
+    healthy, healthy_ref = own_image(folder, "healthy")
+    yield silent, silent_ref, healthy_ref
+    silent.stop()
+    healthy.stop()
+
+
+@pytest.mark.usefixtures("driver")
+def test_a_silent_registry_holds_up_no_other_mount_of_the_cache(images, cache, tmp_path):
+    """Two images in one cache: what waits for a silent registry keeps the other
+    one from nothing, be it mounted before or afterwards, nor the cache's own
+    commands; and all get their bytes when it speaks again."""
+    silent, silent_ref, healthy_ref = images
+    a, b, c = (tmp_path / n for n in "abc")
+    for m in (a, b, c):
+        m.mkdir()
+    tools.mount(cache, silent_ref, a, "--offline", "block")
+    tools.mount(cache, healthy_ref, b, "--offline", "block")
+    silent.process.send_signal(signal.SIGSTOP)
+    try:
+        blocked = readers(a, "silent")
+        tools.wait_for(lambda: tools.status(a)["read_misses"] >= 64, "nobody asks")
+        finish("healthy", readers(b, "healthy"))
+        tools.umount(b)
+        tools.mount(cache, healthy_ref, c, "--offline", "block")
+        finish("healthy", readers(c, "healthy"))
+        tools.sluice("cache", "ls", "--cache", cache)
+        assert all(p.poll() is None for p in blocked.values())
+    finally:
+        silent.process.send_signal(signal.SIGCONT)
+    finish("silent", blocked)
+    tools.umount(c)
+    tools.umount(a)
