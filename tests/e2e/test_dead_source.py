@@ -1,4 +1,5 @@
 """A layer whose server has fallen silent, while others go on."""
+import contextlib
 import hashlib
 import io
 import json
@@ -71,11 +72,24 @@ def both_halves(tmp_path_factory):
         yield f"{near.host}/both:1", far
 
 
+@contextlib.contextmanager
 def readers(mnt, name):
-    """A process for each file, that says whether it is what it should be."""
+    """A process for each file, that says whether it is what it should be. None
+    is left, however this ends."""
     program = "import sys,hashlib;print(hashlib.sha256(open(sys.argv[1],'rb').read()).hexdigest())"
-    return {i: subprocess.Popen([sys.executable, "-c", program, f"{mnt}/{name}/{i:03}"],
-                                stdout=subprocess.PIPE, text=True) for i in range(FILES[name][0])}
+    processes = {}
+    try:
+        for i in range(FILES[name][0]):
+            processes[i] = subprocess.Popen(
+                [sys.executable, "-c", program, f"{mnt}/{name}/{i:03}"],
+                stdout=subprocess.PIPE, text=True)
+        yield processes
+    finally:
+        for p in processes.values():
+            p.kill()
+        for p in processes.values():
+            p.wait(timeout=60)
+            p.stdout.close()
 
 
 def finish(name, processes):
@@ -101,13 +115,15 @@ def test_a_silent_server_holds_up_nobody_elses_files(halves, cache, mnt):
     tools.mount(cache, ref, mnt, "--offline", "block")
     far.process.send_signal(signal.SIGSTOP)
     try:
-        blocked = readers(mnt, "silent")
-        tools.wait_for(lambda: tools.status(mnt)["read_misses"] >= 64, "nobody asks")
-        finish("healthy", readers(mnt, "healthy"))
-        assert all(p.poll() is None for p in blocked.values())
+        with readers(mnt, "silent") as blocked:
+            tools.wait_for(lambda: tools.status(mnt)["read_misses"] >= 64, "nobody asks")
+            with readers(mnt, "healthy") as others:
+                finish("healthy", others)
+            assert all(p.poll() is None for p in blocked.values())
+            far.process.send_signal(signal.SIGCONT)
+            finish("silent", blocked)
     finally:
         far.process.send_signal(signal.SIGCONT)
-    finish("silent", blocked)
     tools.umount(mnt)
 
 
