@@ -160,16 +160,19 @@ def test_a_silent_registry_holds_up_no_other_mount_of_the_cache(images, cache, t
     tools.mount(cache, healthy_ref, b, "--offline", "block")
     silent.process.send_signal(signal.SIGSTOP)
     try:
-        blocked = readers(a, "silent")
-        tools.wait_for(lambda: tools.status(a)["read_misses"] >= 64, "nobody asks")
-        finish("healthy", readers(b, "healthy"))
-        tools.umount(b)
-        tools.mount(cache, healthy_ref, c, "--offline", "block")
-        finish("healthy", readers(c, "healthy"))
-        tools.sluice("cache", "ls", "--cache", cache)
-        assert all(p.poll() is None for p in blocked.values())
+        with readers(a, "silent") as blocked:
+            tools.wait_for(lambda: tools.status(a)["read_misses"] >= 64, "nobody asks")
+            with readers(b, "healthy") as others:
+                finish("healthy", others)
+            tools.umount(b)
+            tools.mount(cache, healthy_ref, c, "--offline", "block")
+            with readers(c, "healthy") as others:
+                finish("healthy", others)
+            tools.sluice("cache", "ls", "--cache", cache)
+            assert all(p.poll() is None for p in blocked.values())
+            silent.process.send_signal(signal.SIGCONT)
+            finish("silent", blocked)
     finally:
         silent.process.send_signal(signal.SIGCONT)
-    finish("silent", blocked)
     tools.umount(c)
     tools.umount(a)
