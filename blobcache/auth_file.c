@@ -192,13 +192,18 @@ static const char *host_helper(const json_t *helpers, const char *host)
 	return s && s[0] ? s : NULL;
 }
 
+const char *bc_helper_server(const char *host)
+{
+	return is_hub(host) ? hub_names[ARRAY_LEN(hub_names) - 1] : host;
+}
+
 static int set_helper(
 	struct bc_auth_entry *e, const char *suffix, const char *host)
 {
 	if (!bc_helper_name_is_ok(suffix))
 		return -EPROTO;
 	e->helper = mem_strdup(suffix);
-	e->server = mem_strdup(is_hub(host) ? hub_names[3] : host);
+	e->server = mem_strdup(bc_helper_server(host));
 	return e->helper && e->server ? 0 : -ENOMEM;
 }
 

@@ -38,6 +38,8 @@ int bc_auth_file_find(const char *json, size_t n, bool is_flat,
 	const char *host, const char *repository, struct bc_auth_entry *ret);
 /* Letters, digits, '.', '_' and '-': a program name without a way to it. */
 bool bc_helper_name_is_ok(const char *suffix);
+/* What helpers know host as; perhaps host itself. */
+const char *bc_helper_server(const char *host);
 /* Parse what a helper prints. 0, -EPROTO, -ENOMEM. */
 int bc_helper_answer_parse(
 	const char *json, size_t n, struct bc_credentials *ret);

@@ -11,11 +11,13 @@
 
 #include "blobcache/helper.h"
 #include "blobcache/home.h"
+#include "blobcache/registries.h"
 #include "runtime/base/buf.h"
 #include "runtime/base/mem.h"
 
 struct search {
 	const char *host, *repository;
+	const char *authfile; /* NULL: the usual ones */
 	const atomic_bool *stop;
 	struct bc_credentials *ret;
 	char *words; /* looked_in */
@@ -31,22 +33,26 @@ static void say(struct search *s, const char *path, const char *why)
 }
 
 /* Unusable files and helpers are named and stepped over. */
-static int use_entry(struct search *s, struct bc_auth_entry *entry)
+static int ask_helper(struct search *s, const char *suffix, const char *server)
 {
 	struct err e = {0};
-	int rc;
+	int rc = bc_helper_get(
+		suffix, server, s->stop, BC_HELPER_TIMEOUT_MS, s->ret, &e);
 
+	if (rc == -ECANCELED || rc == -ENOMEM)
+		return rc;
+	say(s, "helper", rc == -ENOKEY || rc == 0 ? suffix : e.text);
+	return 0;
+}
+
+static int use_entry(struct search *s, struct bc_auth_entry *entry)
+{
 	if (!entry->helper) {
 		*s->ret = entry->cred;
 		entry->cred = (struct bc_credentials){0};
 		return 0;
 	}
-	rc = bc_helper_get(entry->helper, entry->server, s->stop,
-		BC_HELPER_TIMEOUT_MS, s->ret, &e);
-	if (rc == -ECANCELED || rc == -ENOMEM)
-		return rc;
-	say(s, "helper", rc == -ENOKEY || rc == 0 ? entry->helper : e.text);
-	return 0;
+	return ask_helper(s, entry->helper, entry->server);
 }
 
 static const char *read_problem(int rc)
@@ -166,13 +172,45 @@ static int search_docker(struct search *s)
 	return search_in(s, home, ".dockercfg", true);
 }
 
+static int search_files(struct search *s)
+{
+	int rc;
+
+	if (s->authfile)
+		return search_file(s, s->authfile, false);
+	rc = search_containers(s);
+	if (rc < 0 || is_found(s))
+		return rc;
+	return search_docker(s);
+}
+
+static int search_named(struct search *s, const struct bc_registries *r)
+{
+	const char *name;
+	int rc = 0;
+
+	if (!r || !bc_registries_helper(r, 0))
+		return search_files(s);
+	for (size_t i = 0; rc == 0 && !is_found(s); i++) {
+		name = bc_registries_helper(r, i);
+		if (!name)
+			break;
+		rc = strcmp(name, BC_AUTH_FILES) == 0
+		             ? search_files(s)
+		             : ask_helper(s, name, bc_helper_server(s->host));
+	}
+	return rc;
+}
+
 int bc_credentials_find(const char *host, const char *repository,
 	const char *authfile, const atomic_bool *stop,
 	struct bc_credentials *ret, char *looked_in, size_t cap)
 {
 	const char *env = getenv("REGISTRY_AUTH_FILE");
+	struct bc_registries *r = NULL;
 	struct search s = {.host = host,
 		.repository = repository,
+		.authfile = authfile,
 		.stop = stop,
 		.ret = ret,
 		.words = looked_in,
@@ -182,11 +220,13 @@ int bc_credentials_find(const char *host, const char *repository,
 	*ret = (struct bc_credentials){0};
 	looked_in[0] = '\0';
 	if (!authfile && env && env[0])
-		authfile = env;
-	if (authfile)
-		return search_file(&s, authfile, false);
-	rc = search_containers(&s);
-	if (rc < 0 || is_found(&s))
+		s.authfile = env;
+	rc = bc_registries_load(&r, NULL);
+	if (rc == -ENOMEM)
 		return rc;
-	return search_docker(&s);
+	if (rc < 0)
+		say(&s, "registries.conf", "cannot be used");
+	rc = search_named(&s, r);
+	bc_registries_destroy(r);
+	return rc;
 }

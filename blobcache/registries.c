@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "blobcache/auth_file.h"
 #include "blobcache/toml.h"
 #include "runtime/base/cleanup.h"
 #include "runtime/base/mem.h"
@@ -27,6 +28,7 @@ struct entry {
 struct bc_registries {
 	struct entry *entries;
 	size_t count, cap;
+	json_t *helpers; /* a reference; NULL: none are named */
 };
 
 /* ---- what was read ---- */
@@ -238,12 +240,32 @@ static int translate_v1(json_t *root, const char *path, struct err *e)
 	return rc < 0 ? err_set(e, rc, "out of memory") : 0;
 }
 
+static int check_helpers(const json_t *list, const char *path, struct err *e)
+{
+	size_t i;
+
+	if (list && !json_is_array(list))
+		return wrong(e, path, "'credential-helpers' is no list");
+	for (i = 0; i < json_array_size(list); i++) {
+		const char *s = json_string_value(json_array_get(list, i));
+
+		if (!s || !bc_helper_name_is_ok(s))
+			return wrong(e, path,
+				"'credential-helpers' has what is no name of "
+				"a helper");
+	}
+	return 0;
+}
+
 static int check_document(const json_t *root, const char *path, struct err *e)
 {
 	const json_t *list = json_object_get(root, "registry");
 	size_t i;
-	int rc = 0;
+	int rc = check_helpers(
+		json_object_get(root, "credential-helpers"), path, e);
 
+	if (rc < 0)
+		return rc;
 	if (list && !json_is_array(list))
 		return wrong(e, path, "'registry' is no list of tables");
 	for (i = 0; rc == 0 && i < json_array_size(list); i++)
@@ -351,6 +373,11 @@ int bc_registries_add(struct bc_registries *r, const char *text, size_t n,
 		replace_same(r, old);
 	else
 		drop_from(r, old);
+	if (rc == 0 && json_object_get(root, "credential-helpers")) {
+		json_decref(r->helpers);
+		r->helpers = json_incref(
+			json_object_get(root, "credential-helpers"));
+	}
 	json_decref(root);
 	return rc;
 }
@@ -365,8 +392,14 @@ void bc_registries_destroy(struct bc_registries *r)
 	if (!r)
 		return;
 	drop_from(r, 0);
+	json_decref(r->helpers);
 	mem_free(r->entries);
 	mem_free(r);
+}
+
+const char *bc_registries_helper(const struct bc_registries *r, size_t i)
+{
+	return json_string_value(json_array_get(r->helpers, i));
 }
 
 /* ---- choosing ---- */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Where a repository is asked for: containers-registries.conf(5), versions 2
- * and 1. Mirrors, other locations, what is insecure or blocked.
+ * and 1. Mirrors, other locations, what is insecure or blocked, who knows
+ * credentials.
  */
 #pragma once
 
@@ -53,14 +54,22 @@ int bc_registries_add(struct bc_registries *r, const char *text, size_t n,
 int bc_registries_choose(const struct bc_registries *r, const char *host,
 	const char *repository, const char *reference, struct bc_endpoints *ret,
 	struct err *e);
+/*
+ * credential-helpers, of the last file that has it: the i-th name, NULL behind
+ * the last. BC_AUTH_FILES stands for the auth files. Borrowed.
+ */
+#define BC_AUTH_FILES "containers-auth.json"
+const char *bc_registries_helper(const struct bc_registries *r, size_t i);
 
 /* ---- the whole ---- */
 
 /*
- * As bc_registries_choose over the files where container tools look:
- * $CONTAINERS_REGISTRIES_CONF, else that in ~/.config/containers, else that in
- * /etc/containers; then their registries.conf.d. Also -errno of a file that is
- * there and cannot be read. BLOCKING.
+ * All files where container tools look: $CONTAINERS_REGISTRIES_CONF, else that
+ * in ~/.config/containers, else that in /etc/containers; then their
+ * registries.conf.d. As bc_registries_add, or -errno of a file that is there
+ * and cannot be read. *ret is the caller's. BLOCKING.
  */
+int bc_registries_load(struct bc_registries **ret, struct err *e);
+/* bc_registries_choose over them. BLOCKING. */
 int bc_registries_find(const char *host, const char *repository,
 	const char *reference, struct bc_endpoints *ret, struct err *e);

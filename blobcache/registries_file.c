@@ -98,7 +98,7 @@ static int add_dir(struct bc_registries *r, const char *dir, struct err *e)
  * The file named by the environment counts, else the user's, else the system's.
  * A user's own file also hides the system's directory.
  */
-static int load(struct bc_registries *r, struct err *e)
+static int add_all(struct bc_registries *r, struct err *e)
 {
 	const char *named = getenv("CONTAINERS_REGISTRIES_CONF");
 	CLEANUP_FREE char *own = NULL;
@@ -134,15 +134,24 @@ static int load(struct bc_registries *r, struct err *e)
 	return rc;
 }
 
+int bc_registries_load(struct bc_registries **ret, struct err *e)
+{
+	struct bc_registries *r = bc_registries_create();
+	int rc = r ? add_all(r, e) : err_set(e, -ENOMEM, "out of memory");
+
+	if (rc == 0)
+		*ret = r;
+	else
+		bc_registries_destroy(r);
+	return rc;
+}
+
 int bc_registries_find(const char *host, const char *repository,
 	const char *reference, struct bc_endpoints *ret, struct err *e)
 {
-	struct bc_registries *r = bc_registries_create();
-	int rc;
+	struct bc_registries *r = NULL;
+	int rc = bc_registries_load(&r, e);
 
-	if (!r)
-		return err_set(e, -ENOMEM, "out of memory");
-	rc = load(r, e);
 	if (rc == 0)
 		rc = bc_registries_choose(
 			r, host, repository, reference, ret, e);

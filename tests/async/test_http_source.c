@@ -453,6 +453,37 @@ static void proxies_come_from_the_environment(void **state)
 	}
 }
 
+static void no_proxy_names_who_is_asked_directly(void **state)
+{
+	struct bc_source *s;
+	struct bc_net *own;
+	struct err e = {0};
+	char proxy[100], *log;
+
+	(void)snprintf(
+		proxy, sizeof(proxy), "http://127.0.0.1:%d", faults.port[1]);
+	assert_int_equal(setenv("HTTP_PROXY", proxy, 1), 0);
+	assert_int_equal(
+		setenv("NO_PROXY", "other.invalid,.direct.invalid", 1), 0);
+	assert_int_equal(bc_net_create(NULL, &own, &e), 0);
+	forget_log(net, &faults);
+	assert_true(
+		bc_http_source_open(own, NULL,
+			"http://a.direct.invalid/ok/direct", 0, &s, &e) < 0);
+	assert_int_equal(
+		bc_http_source_open(own, NULL,
+			"http://nowhere.invalid/ok/proxied", 0, &s, &e),
+		0);
+	bc_source_destroy(s);
+	log = take_log();
+	assert_null(strstr(log, "direct"));
+	assert_non_null(strstr(log, "GET 1 http://nowhere.invalid/ok/"));
+	mem_free(log);
+	bc_net_destroy(own);
+	assert_int_equal(unsetenv("HTTP_PROXY"), 0);
+	assert_int_equal(unsetenv("NO_PROXY"), 0);
+}
+
 /* nginx on two ports, the second with TLS and HTTP/2; a file "f" in dir. */
 static void nginx_start(struct server *s, const char *dir)
 {
@@ -550,6 +581,7 @@ int main(void)
 		cmocka_unit_test(no_memory_is_an_error_and_nothing_more),
 		cmocka_unit_test(destroying_ends_what_is_on_its_way),
 		cmocka_unit_test(proxies_come_from_the_environment),
+		cmocka_unit_test(no_proxy_names_who_is_asked_directly),
 		cmocka_unit_test(
 			nginx_serves_ranges_over_both_versions_of_http),
 		/* Last: the fault server then counts as one without ranges. */

@@ -6,7 +6,6 @@
  */
 #include <fcntl.h>
 
-#include "blobcache/credentials.h"
 #include "blobcache/registry_int.h"
 #include "runtime/base/log.h"
 #include "tests/lib/registry_client.h"
@@ -406,48 +405,6 @@ static void docker_config_is_found_without_being_named(void **state)
 	assert_int_equal(unlink(path), 0);
 }
 
-/* dir/at: one user for "auth.test", named by n. */
-static void write_user(unsigned n, const char *at)
-{
-	static const char *const auths[] = {
-		"dTA6cA==", "dTE6cA==", "dTI6cA==", "dTM6cA==", "dTQ6cA=="};
-	bool is_flat = strstr(at, ".dockercfg") != NULL;
-	char path[300], text[200];
-
-	must_run("mkdir -p $(dirname %s/%s)", dir, at);
-	(void)snprintf(path, sizeof(path), "%s/%s", dir, at);
-	(void)snprintf(text, sizeof(text),
-		"%s{\"auth.test\":{\"auth\":\"%s\"}}%s",
-		is_flat ? "" : "{\"auths\":", auths[n], is_flat ? "" : "}");
-	write_text(path, text, 0600);
-}
-
-static void the_usual_files_are_looked_at_in_their_order(void **state)
-{
-	static const char *const files[] = {"env.json", "containers/auth.json",
-		".config/containers/auth.json", ".docker/config.json",
-		".dockercfg"};
-	struct bc_credentials got;
-	char looked_in[2000], path[300], want[3];
-
-	(void)snprintf(path, sizeof(path), "%s/env.json", dir);
-	assert_int_equal(setenv("REGISTRY_AUTH_FILE", path, 1), 0);
-	for (unsigned i = 0; i < ARRAY_LEN(files); i++)
-		write_user(i, files[i]);
-	for (unsigned i = 0; i < ARRAY_LEN(files); i++) {
-		assert_int_equal(
-			bc_credentials_find("auth.test", "a/b", NULL, NULL,
-				&got, looked_in, sizeof(looked_in)),
-			0);
-		(void)snprintf(want, sizeof(want), "u%u", i);
-		assert_non_null(got.user);
-		assert_string_equal(got.user, want);
-		bc_credentials_fini(&got);
-		must_run("rm %s/%s", dir, files[i]);
-		(void)unsetenv("REGISTRY_AUTH_FILE");
-	}
-}
-
 static unsigned helper_runs(void)
 {
 	struct buf b;
@@ -686,7 +643,6 @@ int main(void)
 		cmocka_unit_test(refusals_name_the_files_looked_in),
 		cmocka_unit_test(both_kinds_of_login_work_from_an_auth_file),
 		cmocka_unit_test(docker_config_is_found_without_being_named),
-		cmocka_unit_test(the_usual_files_are_looked_at_in_their_order),
 		cmocka_unit_test(a_helper_is_asked_and_asked_again),
 		cmocka_unit_test(refused_helpers_are_not_asked_in_a_storm),
 		cmocka_unit_test(a_helper_may_fail_or_hang),

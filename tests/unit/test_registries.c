@@ -198,6 +198,8 @@ static void mistakes_in_a_file_are_named(void **state)
 		{"[registries.insecure]\nregistries=[1]\n", "no strings"},
 		{"registries=1\n", "no table"},
 		{"[[registry]\n", "'conf': line 1"},
+		{"credential-helpers='a'\n", "no list"},
+		{"credential-helpers=['../a']\n", "no name of a helper"},
 	};
 	struct err e = {0};
 
