@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "runtime/base/util.h"
+#include "runtime/tsan.h"
 
 #define READY_MAGIC "SLUICRDY"
 #define READY_VERSION 1
@@ -120,6 +121,11 @@ void bc_ready_seal(struct bc_ready *r)
 
 uint64_t bc_ready_generation(const struct bc_ready *r)
 {
+#if !TSAN_IS_ON
+	/* Bytes that were read before this were there before it: without, some
+	 * CPUs may look at the generation first. */
+	atomic_thread_fence(memory_order_acquire);
+#endif
 	return atomic_load(&r->h->generation);
 }
 
