@@ -420,11 +420,14 @@ static void evict_for_ever(const char *dir, unsigned seed)
 {
 	struct bc_evict w;
 	struct bc_store *s;
+	int r;
 
 	/* also when the test fails and ends */
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 ||
-		bc_store_open(dir, &s, NULL) < 0)
-		_exit(1);
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+		_exit(255);
+	r = bc_store_open(dir, &s, NULL);
+	if (r < 0)
+		_exit(-r);
 	for (;;) {
 		seed = seed * 1664525 + 1013904223;
 		w = (struct bc_evict){
@@ -455,7 +458,9 @@ static void raced(struct rt *rt)
 		expect_all(rt, &f, 50000);
 		assert_int_equal(kill(pid, SIGKILL), 0);
 		assert_int_equal(waitpid(pid, &status, 0), pid);
-		assert_true(WIFSIGNALED(status));
+		if (!WIFSIGNALED(status))
+			fail_msg("who evicts could not begin: error %d",
+				WEXITSTATUS(status));
 		expect_all(rt, &f, 4096);
 	}
 	fixture_end(&f);
